@@ -1,0 +1,70 @@
+"""Three combinators that drive flows: run one, run many in lockstep, rename a flow's documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from .core import Flow, Group, Scores
+
+T = TypeVar("T")
+
+
+def run(flow: Flow[T], ask: Callable[[list[Group]], list[Scores]]) -> T:
+    """Drives ``flow`` to its end, answering each round with ``ask``."""
+    answers: list[Scores] | None = None
+    while True:
+        try:
+            groups = next(flow) if answers is None else flow.send(answers)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        answers = ask(groups)
+
+
+def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
+    """Runs flows in lockstep, as one: each round holds the groups of all that are still live.
+
+    This batches across queries, and lets a strategy ask independent parts of itself at once.
+    A round in which nobody asks anything is never yielded.
+    """
+    results: dict[int, T] = {}
+    waiting: dict[int, list[Group]] = {}
+
+    def advance(place: int, answers: list[Scores] | None) -> None:
+        """Moves one flow on to its next question, or to its result."""
+        flow = flows[place]
+        try:
+            groups = next(flow) if answers is None else flow.send(answers)
+            while not groups:
+                groups = flow.send([])
+            waiting[place] = groups
+        except StopIteration as stop:
+            waiting.pop(place, None)
+            results[place] = stop.value
+
+    for place in range(len(flows)):
+        advance(place, None)
+    while waiting:
+        asked = list(waiting.items())
+        answers = yield [group for _, groups in asked for group in groups]
+        start = 0
+        for place, groups in asked:
+            advance(place, answers[start : start + len(groups)])
+            start += len(groups)
+    return [results[place] for place in range(len(flows))]
+
+
+def relabel(flow: Flow[T], items: Sequence[int]) -> Flow[T]:
+    """Renames a flow's documents: its index ``i`` becomes ``items[i]``.
+
+    Gives a query its rows of a frame, and lets a strategy call another on a part of its list with ``yield from``.
+    """
+    answers: list[Scores] | None = None
+    while True:
+        try:
+            groups = next(flow) if answers is None else flow.send(answers)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        answers = yield [tuple(items[i] for i in group) for group in groups]

@@ -1,0 +1,84 @@
+"""From a result frame to lists of documents, and from scores back to a column. Never changes the frame it is given."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .core import Doc, Scores
+from .errors import InputError, LLMRankWarning
+
+
+def candidate_order(frame: pd.DataFrame) -> tuple[NDArray[np.intp], list[int]]:
+    """Row places, query by query in order of first appearance, candidates best first; and where each query starts.
+
+    Candidates go by ``rank`` (ascending), else by ``score`` (descending), else by row; missing values go last.
+
+    Raises:
+        InputError: A row has no qid.
+    """
+    codes, _ = pd.factorize(frame["qid"])
+    if (codes < 0).any():
+        raise InputError(f"{int((codes < 0).sum())} of {len(frame)} rows have no qid; drop them or fill it in")
+    keys = np.zeros(len(frame))
+    for column, sign in (("rank", 1.0), ("score", -1.0)):
+        if column in frame and frame[column].notna().any():
+            keys = sign * frame[column].to_numpy(dtype="float64", na_value=np.nan)
+            break
+    order = np.lexsort((keys, codes))  # stable; NaN sorts last
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    return order, starts.tolist()
+
+
+def documents(frame: pd.DataFrame, text_field: str) -> list[Doc]:
+    """One ``Doc`` per row; a missing text is empty, and said once."""
+    missing = int(frame[text_field].isna().sum())
+    if missing:
+        warnings.warn(
+            f"{missing} of {len(frame)} documents have no {text_field!r}; they are read as empty texts",
+            LLMRankWarning,
+            stacklevel=4,
+        )
+    texts = frame[text_field].fillna("").tolist() if missing else frame[text_field].tolist()
+    return [Doc(str(docno), str(text)) for docno, text in zip(frame["docno"].tolist(), texts, strict=True)]
+
+
+def query_texts(frame: pd.DataFrame, starts: Sequence[int]) -> list[str]:
+    """The first query text of each qid's rows (some rows may miss it).
+
+    Raises:
+        InputError: A qid has no query on any row.
+    """
+    texts, missing = frame["query"].tolist(), frame["query"].isna().tolist()
+    queries = []
+    for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
+        row = next((row for row in range(start, end) if not missing[row]), None)
+        if row is None:
+            raise InputError(
+                f"query {frame['qid'].iloc[start]!r} has no text in the column 'query' on any of its {end - start} rows; "
+                "join the topics' query column before reranking"
+            )
+        queries.append(str(texts[row]))
+    return queries
+
+
+def strictly_decreasing(scores: Scores) -> Scores:
+    """Scores of a finished ranking (best first, NaN last), made finite and distinct in float32.
+
+    Evaluation tools read scores as float32 and break ties by docno; this makes the ranking survive them. Scores that
+    are distinct already stay as they are; equals are moved apart by the smallest step; NaN goes on below by steps of 1.
+    """
+    limit = np.finfo(np.float32).max / 4
+    known = np.clip(scores[~np.isnan(scores)], -limit, limit)
+    floor = known[-1] if len(known) else 1.0
+    unknown = floor - np.arange(1, len(scores) - len(known) + 1)
+    final = np.concatenate([known, unknown]).astype(np.float32)
+    if not (np.diff(final) < 0).all():
+        for place in range(1, len(final)):
+            if final[place] >= final[place - 1]:
+                final[place] = np.nextafter(final[place - 1], np.float32(-np.inf))
+    return final.astype(np.float64)

@@ -1,0 +1,49 @@
+"""Whether a strategy and a scorer fit together, and what would, if they do not."""
+
+from __future__ import annotations
+
+from .core import Evidence, Scorer, Strategy, spelled
+from .errors import ConfigurationError
+
+_MEANING = {
+    Evidence.CHOICE: "the best document of a group (CHOICE)",
+    Evidence.ORDER: "the order of a group (ORDER)",
+    Evidence.SCORE: "scores that hold between groups (SCORE)",
+}
+_FITTING = {
+    Evidence.CHOICE: "Heapsort, or Sampled(all_pairs, additive)",
+    Evidence.ORDER: "SlidingWindow, OneShot or Heapsort",
+    Evidence.SCORE: "Pointwise",
+}
+
+
+def check_pairing(strategy: Strategy, scorer: Scorer, depth: int | None) -> None:
+    """Whether the scorer gives what the strategy needs, for groups of its size.
+
+    Raises:
+        ConfigurationError: It does not; names what would work.
+    """
+    if not callable(strategy):
+        raise ConfigurationError(
+            f"{strategy!r} is not a strategy: pass one such as SlidingWindow(20, 10), or a generator function of (n, k)"
+        )
+    gives = getattr(scorer, "gives", None)
+    if not callable(scorer) or gives is None:
+        raise ConfigurationError(
+            f"{scorer!r} is not a scorer: pass one such as Prompted(ListPrompt(), model) or CrossEncoder(name)"
+        )
+    needs = getattr(strategy, "needs", Evidence.CHOICE)
+    if gives < needs:
+        raise ConfigurationError(
+            f"{spelled(strategy)} needs {_MEANING[needs]}, but {scorer!r} gives only {_MEANING[gives]}; "
+            f"use {_FITTING[gives]}, or a scorer that gives {needs.name}"
+        )
+    size = getattr(strategy, "group_size", 0)
+    size = depth if size is None else size
+    largest = getattr(scorer, "max_docs", None)
+    if largest is not None and (size is None or size > largest):
+        asked = "the whole list" if size is None else f"{size} documents"
+        raise ConfigurationError(
+            f"{spelled(strategy)} asks about {asked} at once, but {scorer!r} takes at most {largest}; "
+            f"use smaller groups such as SlidingWindow({largest}, {max(1, largest // 2)})"
+        )

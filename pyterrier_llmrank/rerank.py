@@ -1,0 +1,239 @@
+"""``Rerank``: a strategy and a scorer as a PyTerrier transformer. The only PyTerrier face of ranking."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+
+from .asking import Asking, Bar
+from .core import Flow, Scorer, Scores, Strategy, descending, silence, spelled
+from .errors import ConfigurationError
+from .flow import relabel, run, together
+from .frames import candidate_order, documents, query_texts, strictly_decreasing
+from .ledger import Ledger
+from .pairing import check_pairing
+
+RAW_SCORE = "llmrank_score"
+"""Column of what the strategy itself said; NaN where it was not asked."""
+
+EMPTY = inspect.Parameter.empty
+HELP_URL = "https://github.com/pyterrier-llmrank/pyterrier-llmrank"
+
+
+class Rerank(pt.Transformer):
+    """Reorders each query's documents: ``strategy`` asks about groups of them, ``scorer`` answers.
+
+    Candidates are taken in the order of ``rank``, else of ``score``, else of rows. All queries of a frame advance
+    in lockstep, so that a round of all of them is one call of the scorer. Ties, and documents without an answer,
+    keep their order. The result holds every input column and row (unless ``num_results`` says fewer), with
+
+    * ``score``: finite and strictly decreasing in float32, so that no evaluation tool can reorder it: the
+      strategy's score where it has one, and steps of 1 below it for the rest;
+    * ``rank``: from 0;
+    * ``llmrank_score``: the strategy's own score (its unit is the scorer's), NaN where it was not asked.
+
+    Args:
+        strategy: Which groups to ask about, e.g. ``SlidingWindow(20, 10)``; or a generator function of (n, k).
+        scorer: What answers, e.g. ``Prompted(ListPrompt(), HFModel(name))``.
+        top_k: Positions to settle; the strategy may leave the rest in input order. All by default.
+        depth: Candidates to rerank; the rest follow below them in input order. All by default.
+        num_results: Rows to return for a query. All by default.
+        text_field: Column of the documents' text.
+        verbose: Whether to show a progress bar.
+
+    Attributes:
+        ledger: What each query cost (see ``Ledger``).
+
+    Raises:
+        ConfigurationError: The scorer does not give what the strategy needs, or takes smaller groups.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        scorer: Scorer,
+        *,
+        top_k: int | None = None,
+        depth: int | None = None,
+        num_results: int | None = None,
+        text_field: str = "text",
+        verbose: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("top_k", top_k), ("depth", depth), ("num_results", num_results)):
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1 or None (all), got {value}")
+        check_pairing(strategy, scorer, depth)
+        self.strategy = strategy
+        self.scorer = scorer
+        self.top_k = top_k
+        self.depth = depth
+        self.num_results = num_results
+        self.text_field = text_field
+        self.verbose = verbose
+        self.ledger = Ledger()
+
+    def load(self) -> Rerank:
+        """Loads whatever the scorer needs now, so that what is missing is said before the first query; returns self."""
+        load = getattr(self.scorer, "load", None)
+        if load is not None:
+            load()
+        return self
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Reranks a result frame; see the class for what comes back.
+
+        Raises:
+            InputValidationError: A column is missing.
+            InputError: A row without a qid, or a query without text.
+            ScoringError: The scorer failed; names the queries.
+        """
+        self._validate(inp)
+        order, starts = candidate_order(inp)
+        out = inp.drop(columns=["score", "rank", RAW_SCORE], errors="ignore").iloc[order].reset_index(drop=True)
+        if len(out) == 0:
+            empty = pd.Series(dtype="float64")
+            return out.assign(**{RAW_SCORE: empty, "score": empty, "rank": pd.Series(dtype="int64")})
+        self.load()
+        lists = [range(start, end) for start, end in zip(starts, [*starts[1:], len(out)], strict=True)]
+        heads = [rows[: self.depth] for rows in lists]
+        with self._asking(out, lists, heads) as ask:
+            answers = run(together([self._flow(rows) for rows in heads]), ask)
+        return self._ranked(out, lists, answers)
+
+    def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        """The same for an iterable of rows; nothing in, nothing out."""
+        rows = list(inp)
+        return self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []
+
+    def _validate(self, inp: pd.DataFrame) -> None:
+        """Checks the columns, and says how to get those that are missing."""
+        try:
+            pt.validate.result_frame(inp, extra_columns=["query", self.text_field], context=self)
+        except pt.validate.InputValidationError as error:
+            missing = {column for mode in error.modes for column in mode.missing_columns}
+            if self.text_field not in missing or missing != {self.text_field}:
+                raise
+            hint = (
+                f"{type(self).__name__} reads documents from the column {self.text_field!r}: add it with "
+                f"`>> pt.text.get_text(dataset, {self.text_field!r}) >>`, or name another with text_field=."
+            )
+            raise pt.validate.InputValidationError(f"{error.args[0]} {hint}", error.modes) from None
+
+    def _asking(self, out: pd.DataFrame, lists: Sequence[range], heads: Sequence[range]) -> Asking:
+        """What answers the questions of this run."""
+        starts = [rows.start for rows in lists]
+        qids = [str(out["qid"].iloc[start]) for start in starts]
+        names = [(qid, query) for qid, query in zip(qids, query_texts(out, starts), strict=True)]
+        rows = [name for name, of_query in zip(names, lists, strict=True) for _ in of_query]
+        docs = documents(out, self.text_field)
+        self.ledger.open(qids)
+        return Asking(
+            type(self).__name__, self.scorer, docs=docs, rows=rows, ledger=self.ledger, bar=self._bar(heads)
+        )
+
+    def _bar(self, heads: Sequence[range]) -> Bar | None:
+        """Progress in questions; their number is known where the strategy tells its cost, else only their count."""
+        if not self.verbose:
+            return None
+        cost = getattr(self.strategy, "cost", None)
+        total = None if cost is None else sum(cost(len(rows), self._settle(len(rows))).calls for rows in heads)
+        bar: Bar = pt.tqdm(total=total, desc=type(self).__name__, unit="question")
+        return bar
+
+    def _settle(self, n: int) -> int:
+        """How many of ``n`` positions will be read."""
+        return min(n, self.top_k or n, self.num_results or n)
+
+    def _flow(self, rows: range) -> Flow[Scores]:
+        """The strategy over one query's rows."""
+        return relabel(self.strategy(len(rows), self._settle(len(rows))), rows)
+
+    def _ranked(self, out: pd.DataFrame, lists: Sequence[range], answers: Sequence[Scores]) -> pd.DataFrame:
+        """Rows in their final order, with scores and ranks."""
+        order, raws, scores, ranks = [], [], [], []
+        for rows, answer in zip(lists, answers, strict=True):
+            raw = np.concatenate([answer, silence(len(rows) - len(answer))])
+            places = descending(range(len(rows)), raw)[: self.num_results]
+            order.extend(rows[place] for place in places)
+            raws.append(raw[places])
+            scores.append(strictly_decreasing(raw[places]))
+            ranks.append(np.arange(len(places)))
+        columns = {RAW_SCORE: np.concatenate(raws), "score": np.concatenate(scores), "rank": np.concatenate(ranks)}
+        return out.iloc[order].reset_index(drop=True).assign(**columns)
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer | None:
+        """``% k`` as an argument: the same first ``k`` rows, with no more calls than before.
+
+        Where ``k`` lies within ``depth``, the rows below ``depth`` need not even be retrieved.
+        """
+        if self.num_results is not None and self.num_results <= k:
+            return self
+        clone = self.apply_attributes(num_results=k)
+        return pt.RankCutoff(self.depth) >> clone if self.depth is not None and k <= self.depth else clone
+
+    def apply_attributes(self, **changes: Any) -> Rerank:  # noqa: ANN401 - PyTerrier's protocol
+        """A copy with other arguments of its own, sharing the scorer (nothing is loaded again), with a new ledger."""
+        attributes = {attribute.name: attribute.value for attribute in self.attributes()}
+        unknown = sorted(changes.keys() - attributes.keys())
+        if unknown:
+            raise pt.inspect.InspectError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
+        if changes.keys() - {"top_k", "depth", "num_results", "text_field", "verbose"}:
+            return type(self)(**(attributes | changes))
+        clone = copy.copy(self)
+        vars(clone).update(changes, ledger=Ledger())
+        return clone
+
+    def attributes(self) -> list[pt.inspect.TransformerAttribute]:
+        """The arguments it was built with."""
+        parameters = inspect.signature(type(self)).parameters
+        return [
+            pt.inspect.TransformerAttribute(name, getattr(self, name), parameter.default, parameter.kind)
+            for name, parameter in parameters.items()
+        ]
+
+    def subtransformers(self) -> dict[str, pt.Transformer]:
+        """None: strategies and scorers are values, not transformers."""
+        return {}
+
+    def transform_inputs(self) -> list[list[str]]:
+        """Columns it reads."""
+        return [["qid", "query", "docno", self.text_field]]
+
+    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
+        """How it is drawn: its name, and the arguments that differ from the defaults."""
+        settings = {name: spelled(value) for name, value in self._told().items()}
+        return {"label": type(self).__name__, "help_url": HELP_URL, "settings": settings}
+
+    def _told(self) -> dict[str, Any]:
+        """Arguments that differ from their defaults."""
+        return {
+            a.name: a.value
+            for a in self.attributes()
+            if a.init_default_value is EMPTY or a.value != a.init_default_value
+        }
+
+    def __repr__(self) -> str:
+        """The call that builds an equal transformer."""
+        parameters = inspect.signature(type(self)).parameters
+        told = [
+            spelled(value) if parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY else f"{name}={value!r}"
+            for name, value in self._told().items()
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
+
+    def __eq__(self, other: object) -> bool:
+        """Same class, equal arguments."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return [a.value for a in self.attributes()] == [a.value for a in other.attributes()]  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        """By repr, which follows from the arguments."""
+        return hash(repr(self))
