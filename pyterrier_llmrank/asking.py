@@ -18,9 +18,13 @@ SLICE = 64  # questions between two steps of a progress bar
 class Bar(Protocol):
     """What is used of a tqdm bar."""
 
-    def update(self, n: int) -> object: ...
+    def update(self, n: int) -> object:
+        """Moves on by ``n``."""
+        ...
 
-    def close(self) -> object: ...
+    def close(self) -> object:
+        """Ends the bar."""
+        ...
 
 
 class Asking:

@@ -6,9 +6,9 @@ A *strategy* asks about small groups of one query's documents and combines the a
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import IntEnum
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,28 @@ class Question(NamedTuple):
     query: str
     docs: tuple[Doc, ...]
     qid: str = ""
+
+
+class Message(NamedTuple):
+    """One chat turn: a role ("system", "user" or "assistant") and its text."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a language model reads. Rendered and tokenised whole, by the model, with the model's own chat template.
+
+    Attributes:
+        messages: Chat turns.
+        answer: How the model's answer begins; it goes on from there.
+        raw: Whether the texts are put together as they are, without a chat template, even where there is one.
+    """
+
+    messages: tuple[Message, ...]
+    answer: str = ""
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +124,17 @@ class Cost(NamedTuple):
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Chooses groups of documents and combines their scores. Sees only ``n`` and ``k``.
-
-    Attributes:
-        needs: The least evidence that makes the method sound.
-        group_size: Largest group it asks about; None for the whole list.
-    """
+    """Chooses groups of documents and combines their scores. Sees only ``n`` and ``k``."""
 
     @property
-    def needs(self) -> Evidence: ...
+    def needs(self) -> Evidence:
+        """The least evidence that makes the method sound."""
+        ...
 
     @property
-    def group_size(self) -> int | None: ...
+    def group_size(self) -> int | None:
+        """Documents of its largest group; None for the whole list."""
+        ...
 
     def __call__(self, n: int, k: int) -> Flow[Scores]:
         """Orders ``n`` documents, of which only the first ``k`` will be read.
@@ -129,18 +150,17 @@ class Strategy(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Answers questions about groups of documents.
-
-    Attributes:
-        gives: What its scores tell about a group.
-        max_docs: Largest group it takes; None for any.
-    """
+    """Answers questions about groups of documents."""
 
     @property
-    def gives(self) -> Evidence: ...
+    def gives(self) -> Evidence:
+        """What its scores tell about a group."""
+        ...
 
     @property
-    def max_docs(self) -> int | None: ...
+    def max_docs(self) -> int | None:
+        """Documents of the largest group it takes; None for any."""
+        ...
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question, in order; who else is in the call never changes a score."""
@@ -163,6 +183,17 @@ def spelled(part: object) -> str:
     """How a part is written in code: a function by its name, a value by its repr."""
     name = getattr(part, "__qualname__", None)
     return name if isinstance(name, str) else repr(part)
+
+
+def brief(value: Any) -> str:  # noqa: ANN401 - any dataclass
+    """The repr of a dataclass without the fields that have their default value: the call that rebuilds it."""
+    told = []
+    for field in fields(value):
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if field.init and field.repr and (default is MISSING or getattr(value, field.name) != default):
+            told.append((field, spelled(getattr(value, field.name))))
+    parts = [text if field.default is MISSING and not field.kw_only else f"{field.name}={text}" for field, text in told]
+    return f"{type(value).__name__}({', '.join(parts)})"
 
 
 def silence(n: int) -> Scores:

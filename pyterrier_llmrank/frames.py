@@ -59,8 +59,8 @@ def query_texts(frame: pd.DataFrame, starts: Sequence[int]) -> list[str]:
         row = next((row for row in range(start, end) if not missing[row]), None)
         if row is None:
             raise InputError(
-                f"query {frame['qid'].iloc[start]!r} has no text in the column 'query' on any of its {end - start} rows; "
-                "join the topics' query column before reranking"
+                f"query {frame['qid'].iloc[start]!r} has no text in the column 'query' on any of its "
+                f"{end - start} rows; join the topics' query column before reranking"
             )
         queries.append(str(texts[row]))
     return queries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,8 @@ class Rerank(pt.Transformer):
     def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         """The same for an iterable of rows; nothing in, nothing out."""
         rows = list(inp)
-        return self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []
+        out: list[dict[str, Any]] = self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []  # type: ignore[assignment]
+        return out
 
     def _validate(self, inp: pd.DataFrame) -> None:
         """Checks the columns, and says how to get those that are missing."""
@@ -134,9 +135,7 @@ class Rerank(pt.Transformer):
         rows = [name for name, of_query in zip(names, lists, strict=True) for _ in of_query]
         docs = documents(out, self.text_field)
         self.ledger.open(qids)
-        return Asking(
-            type(self).__name__, self.scorer, docs=docs, rows=rows, ledger=self.ledger, bar=self._bar(heads)
-        )
+        return Asking(type(self).__name__, self.scorer, docs=docs, rows=rows, ledger=self.ledger, bar=self._bar(heads))
 
     def _bar(self, heads: Sequence[range]) -> Bar | None:
         """Progress in questions; their number is known where the strategy tells its cost, else only their count."""
@@ -157,7 +156,8 @@ class Rerank(pt.Transformer):
 
     def _ranked(self, out: pd.DataFrame, lists: Sequence[range], answers: Sequence[Scores]) -> pd.DataFrame:
         """Rows in their final order, with scores and ranks."""
-        order, raws, scores, ranks = [], [], [], []
+        order: list[int] = []
+        raws, scores, ranks = [], [], []
         for rows, answer in zip(lists, answers, strict=True):
             raw = np.concatenate([answer, silence(len(rows) - len(answer))])
             places = descending(range(len(rows)), raw)[: self.num_results]
@@ -232,8 +232,36 @@ class Rerank(pt.Transformer):
         """Same class, equal arguments."""
         if type(other) is not type(self):
             return NotImplemented
-        return [a.value for a in self.attributes()] == [a.value for a in other.attributes()]  # type: ignore[attr-defined]
+        return [a.value for a in self.attributes()] == [a.value for a in other.attributes()]
 
     def __hash__(self) -> int:
         """By repr, which follows from the arguments."""
         return hash(repr(self))
+
+
+def costs(systems: Mapping[str, pt.Transformer]) -> pd.DataFrame:
+    """What the latest run of each pipeline cost, a row per name: means per query of what its rerankers booked.
+
+    Args:
+        systems: Pipelines by name, as ``pt.Experiment`` takes them.
+
+    Returns:
+        A frame with ``name`` and the columns of the ledger (calls, rounds, …, seconds); zeros where nothing reranks.
+        Joins the table of ``pt.Experiment``: ``results.merge(costs(systems), on="name")``.
+    """
+    rows = []
+    for name, pipeline in systems.items():
+        frames = [reranker.ledger.frame().set_index("qid") for reranker in _rerankers(pipeline)]
+        total = sum(frames[1:], start=frames[0]) if frames else Ledger().frame().set_index("qid")
+        rows.append({"name": name, **total.mean().fillna(0.0).to_dict()})
+    return pd.DataFrame(rows)
+
+
+def _rerankers(pipeline: pt.Transformer) -> Iterator[Rerank]:
+    """Every ``Rerank`` within a pipeline, itself included."""
+    if isinstance(pipeline, Rerank):
+        yield pipeline
+        return
+    for part in pt.inspect.subtransformers(pipeline).values():
+        for one in part if isinstance(part, list) else [part]:
+            yield from _rerankers(one)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..core import Cost, Evidence, Flow, Group, Scores, spelled
+from pyterrier_llmrank.core import Cost, Evidence, Flow, Group, Scores, spelled
 
 Design: TypeAlias = Callable[[int], list[Group]]
 """From the number of documents to the groups to ask about."""

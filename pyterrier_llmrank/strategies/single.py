@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import Cost, Evidence, Flow, Scores
+from pyterrier_llmrank.core import Cost, Evidence, Flow, Scores
 
 
 @dataclass(frozen=True)

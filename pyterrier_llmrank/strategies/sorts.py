@@ -7,9 +7,9 @@ from math import ceil
 
 import numpy as np
 
-from ..core import Cost, Evidence, Flow, Scores, from_order
-from ..errors import ConfigurationError
-from ..flow import together
+from pyterrier_llmrank.core import Cost, Evidence, Flow, Scores, from_order
+from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.flow import together
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Heapsort:
     """Builds a heap of the list and extracts its first ``k`` documents, best first.
 
     A node is judged together with its children, in groups of ``group_size``, and the best goes up; of equals, and
-    where there is no answer, the document that came first on input. Groups of 2 give the pairwise heapsort of PRP, groups of c + 1
-    the setwise heapsort with c children. Nodes of one level are sifted in the same rounds.
+    where there is no answer, the document that came first on input. Groups of 2 give the pairwise heapsort of PRP,
+    groups of c + 1 the setwise heapsort with c children. Nodes of one level are sifted in the same rounds.
 
     Calls: at most ``m * (sum of the heights of all nodes + sum of the heights of the heap at each extraction)``,
     ``m = ceil(children / (group_size - 1))``; for n = 100, k = 10 about 280 for pairs, 82 for groups of 4.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..core import Cost, Evidence, Flow, Scores, descending, from_order
-from ..errors import ConfigurationError
+from pyterrier_llmrank.core import Cost, Evidence, Flow, Scores, descending, from_order
+from pyterrier_llmrank.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class SlidingWindow:
             )
         if not 1 <= self.stride <= self.window:
             raise ConfigurationError(
-                f"SlidingWindow(window={self.window}) needs a stride from 1 to {self.window}, got stride={self.stride}: "
-                f"a longer stride would skip documents; window // 2 = {self.window // 2} is usual"
+                f"SlidingWindow(window={self.window}) needs a stride from 1 to {self.window}, got "
+                f"stride={self.stride}: a longer stride would skip documents; window // 2 = {self.window // 2} is usual"
             )
         if self.passes < 1:
             raise ConfigurationError(f"SlidingWindow needs at least one pass, got passes={self.passes}")

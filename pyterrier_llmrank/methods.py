@@ -1,0 +1,115 @@
+"""The methods of the literature as transformers, one line each. Every one is a ``Rerank`` with good defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .models import HFModel, Model
+from .prompts import ListPrompt, YesNo
+from .rerank import Rerank
+from .scorers import Prompted
+from .strategies import Pointwise, SlidingWindow
+
+DEFAULT_MODEL = "Qwen/Qwen3-1.7B"
+
+
+class PointwiseLLM(Rerank):
+    """Asks a language model about each document by itself: is it relevant, yes or no?
+
+    ``bm25 >> PointwiseLLM()``. Scores are log-odds of yes against no. n calls, one round.
+
+    Args:
+        model: A name on the Hugging Face hub, a folder, or a ``Model`` such as ``HFModel(name, device="cuda:1")``.
+        max_doc_tokens: Tokens to keep of any document.
+        depth: Candidates to rerank; the rest follow below them. All by default.
+        num_results: Rows to return for a query. All by default.
+        text_field: Column of the documents' text.
+        verbose: Whether to show a progress bar.
+
+    Raises:
+        ModelNotFound: A folder that does not exist; other names on first use, before any prompt is run.
+    """
+
+    def __init__(
+        self,
+        model: str | Model = DEFAULT_MODEL,
+        *,
+        max_doc_tokens: int | None = 512,
+        depth: int | None = None,
+        num_results: int | None = None,
+        text_field: str = "text",
+        verbose: bool = False,
+    ) -> None:
+        self.model = model
+        self.max_doc_tokens = max_doc_tokens
+        scorer = Prompted(YesNo(), as_model(model), max_doc_tokens)
+        super().__init__(
+            Pointwise(), scorer, depth=depth, num_results=num_results, text_field=text_field, verbose=verbose
+        )
+
+
+class ListwiseLLM(Rerank):
+    """Shows a language model windows of documents and asks for their order (RankGPT; FIRST with ``decode="first"``).
+
+    ``bm25 >> ListwiseLLM()``. For 100 documents in windows of 20 with stride 10, 9 calls in 9 rounds.
+
+    Args:
+        model: A name on the Hugging Face hub, a folder, or a ``Model`` such as ``HFModel(name, device="cuda:1")``.
+        window: Documents shown at once.
+        stride: How far the window moves.
+        passes: How often the whole list is gone through.
+        decode: "generate" lets the model write the order out, by numbers; "first" reads it from the probabilities of
+            the first identifier, a letter: several times faster, at most 26 documents a window.
+        max_doc_tokens: Tokens to keep of any document.
+        depth: Candidates to rerank; the rest follow below them. All by default.
+        num_results: Rows to return for a query. All by default.
+        text_field: Column of the documents' text.
+        verbose: Whether to show a progress bar.
+
+    Raises:
+        ConfigurationError: A window, stride or decode mode out of range.
+        ModelNotFound: A folder that does not exist; other names on first use, before any prompt is run.
+    """
+
+    def __init__(
+        self,
+        model: str | Model = DEFAULT_MODEL,
+        *,
+        window: int = 20,
+        stride: int = 10,
+        passes: int = 1,
+        decode: Literal["generate", "first"] = "generate",
+        max_doc_tokens: int | None = 256,
+        depth: int | None = None,
+        num_results: int | None = None,
+        text_field: str = "text",
+        verbose: bool = False,
+    ) -> None:
+        self.model = model
+        self.window = window
+        self.stride = stride
+        self.passes = passes
+        self.decode = decode
+        self.max_doc_tokens = max_doc_tokens
+        prompt = ListPrompt(labels="letters" if decode == "first" else "numbers", decode=decode)
+        super().__init__(
+            SlidingWindow(window, stride, passes),
+            Prompted(prompt, as_model(model), max_doc_tokens),
+            depth=depth,
+            num_results=num_results,
+            text_field=text_field,
+            verbose=verbose,
+        )
+
+
+def as_model(model: str | Model) -> Model:
+    """A model from its name: a local Hugging Face model, unless the hub says that there is none of this name.
+
+    Raises:
+        ModelNotFound: No such folder, or no such model on the hub.
+    """
+    if not isinstance(model, str):
+        return model
+    named = HFModel(model)
+    named.check()
+    return named

@@ -1,0 +1,103 @@
+"""The model interface: primitives that answer prompts, and the little that truncation must know of a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyterrier_llmrank.core import Prompt, Usage
+
+Primitive = Literal["choices", "continuation", "generate", "attention"]
+
+
+class ChoiceScores(NamedTuple):
+    """How probable each label is as the next token.
+
+    Attributes:
+        logprobs: Natural log-probability of each label over the full vocabulary, (labels,).
+        missing: True where a label's value was not to be had and ``logprobs`` is an upper bound, (labels,).
+        usage: What it cost.
+    """
+
+    logprobs: NDArray[np.float64]
+    missing: NDArray[np.bool_]
+    usage: Usage
+
+    @property
+    def mass(self) -> float:
+        """Probability that the model puts on the labels together, 0 to 1."""
+        return float(np.exp(self.logprobs[~self.missing]).sum())
+
+
+class TokenLogprobs(NamedTuple):
+    """Natural log-probability of every token of a text, given the prompt and the tokens before it, (tokens,)."""
+
+    logprobs: NDArray[np.float64]
+    usage: Usage
+
+
+class Generation(NamedTuple):
+    """What a model wrote.
+
+    Attributes:
+        text: Without special tokens, and without the prompt's ``answer`` that it went on from.
+        finish: "stop" where the model ended, "length" where it was cut off.
+        usage: What it cost.
+    """
+
+    text: str
+    finish: Literal["stop", "length"]
+    usage: Usage
+
+
+class Model(Protocol):
+    """Runs prompts. Every primitive maps a list to a list of equal length, whatever it batches."""
+
+    @property
+    def can(self) -> frozenset[Primitive]:
+        """The primitives it really offers."""
+        ...
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that a prompt and its answer may hold together; None if unbounded."""
+        ...
+
+    def load(self) -> None:
+        """Gets ready to answer; idempotent.
+
+        Raises:
+            ModelNotFound: There is no such model, or it cannot be reached.
+        """
+        ...
+
+    def plain(self, text: str) -> str:
+        """``text`` with every control token of this model broken up, so that it reads as plain text."""
+        ...
+
+    def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """Where each token of each text ends, in characters."""
+        ...
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, rendered."""
+        ...
+
+    def choices(self, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> list[ChoiceScores]:
+        """Log-probability of each of a prompt's labels as its next token.
+
+        Raises:
+            LabelError: The labels are not single, distinct tokens after this prompt; ask ``continuation``.
+        """
+        ...
+
+    def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
+        """Log-probabilities of one text after each prompt (with the end token for encoder-decoders)."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt], *, max_tokens: int) -> list[Generation]:
+        """The model's answers, greedily decoded."""
+        ...

@@ -1,0 +1,90 @@
+"""What every user of local weights shares: which checkpoint, where, in what precision, how much at once."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pyterrier_llmrank.core import brief
+from pyterrier_llmrank.errors import ConfigurationError
+
+from .batching import Budget
+from .loading import Checkpoint, Kind, Loaded, load
+
+LOGIT_CELLS = 2**28  # float32 logits of one batch: at most 1 GiB
+GPU_TOKENS, CPU_TOKENS = 16_384, 2_048
+
+
+@dataclass(frozen=True, repr=False)
+class Local:
+    """A value that names weights; they load on first use, and equal checkpoints share them.
+
+    Args:
+        name: A folder, or a name on the Hugging Face hub.
+        revision: Branch, tag or commit on the hub.
+        device: "cuda", "cuda:1", "mps" or "cpu"; the best there is by default.
+        dtype: "float32", "bfloat16" or "float16"; by default half precision on a GPU, float32 on a CPU.
+        batch_tokens: Tokens of one forward pass, padding included; halved by itself when memory runs out. By default
+            16,384 on a GPU and 2,048 on a CPU, where longer batches gain nothing.
+        max_length: Tokens of one input, answer included; the model's own limit by default.
+        trust_remote_code: Whether code that comes with the weights may be run.
+
+    Raises:
+        ModelNotFound: On first use (a missing folder: at once); says what to do.
+        ConfigurationError: An argument is out of range.
+    """
+
+    name: str
+    _: KW_ONLY
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    batch_tokens: int | None = None
+    max_length: int | None = None
+    trust_remote_code: bool = False
+
+    kind: ClassVar[Kind]
+
+    def __post_init__(self) -> None:
+        self._checkpoint()
+        for field, value in (("batch_tokens", self.batch_tokens), ("max_length", self.max_length)):
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{field} must be at least 1 token, got {value}")
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(str(self.name), self.revision, self.device, self.dtype, self.trust_remote_code)
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return load(self.kind, self._checkpoint())
+
+    @cached_property
+    def _budget(self) -> Budget:
+        tokens = self.batch_tokens or (CPU_TOKENS if self._loaded.device.type == "cpu" else GPU_TOKENS)
+        vocabulary = self._loaded.network.config.get_text_config(decoder=True).vocab_size
+        return Budget(tokens, max(1, LOGIT_CELLS // vocabulary))
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of one input, answer included; None if unbounded."""
+        limits = [limit for limit in (self.max_length, self._loaded.context) if limit is not None]
+        return min(limits, default=None)
+
+    def check(self) -> None:
+        """Refuses a name that the hub does not know, without loading anything.
+
+        Raises:
+            ModelNotFound: There is no such model.
+        """
+        self._checkpoint().check()
+
+    def load(self) -> None:
+        """Loads weights and tokenizer, unless they are there already."""
+        self._loaded  # noqa: B018 - a cached property
+
+    __repr__ = brief
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its arguments: weights are loaded again where it is unpickled."""
+        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}

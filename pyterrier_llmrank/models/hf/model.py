@@ -1,0 +1,152 @@
+"""``HFModel``: a local Hugging Face language model, decoder or encoder-decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from pyterrier_llmrank.core import Prompt, Usage
+from pyterrier_llmrank.errors import PromptTooLong
+from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, TokenLogprobs
+
+from .local import Local
+from .reading import Read, read_logprobs
+from .text import Rendered, TextSide, common_prefix
+from .writing import end_tokens, write
+
+
+@dataclass(frozen=True, repr=False)
+class HFModel(Local):
+    """A language model of the transformers library, run on this machine: ``HFModel("Qwen/Qwen3-0.6B")``.
+
+    A value: two with equal arguments are equal and share weights, which load on first use. Takes the arguments of
+    ``Local`` (``device``, ``dtype``, ``batch_tokens``, ``max_length`` …), and:
+
+    Args:
+        name: A folder, or a name on the Hugging Face hub.
+        chat: Whether to use the chat template; by default where the tokenizer has one.
+        thinking: Whether a template that can switch reasoning on is told to.
+    """
+
+    chat: bool | None = field(default=None, kw_only=True)
+    thinking: bool = field(default=False, kw_only=True)
+
+    kind = "language"
+
+    @cached_property
+    def _text(self) -> TextSide:
+        both = bool(self._loaded.network.config.is_encoder_decoder)
+        return TextSide(self._loaded.tokenizer, encoder_decoder=both, chat=self.chat, thinking=self.thinking)
+
+    @property
+    def can(self) -> frozenset[Primitive]:
+        """Everything that is read from logits or generated."""
+        return frozenset({"choices", "continuation", "generate"})
+
+    def plain(self, text: str) -> str:
+        """``text`` with a space inside every control token of this tokenizer."""
+        return self._text.plain(text)
+
+    def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """Where each token of each text ends, in characters."""
+        return self._text.ends(texts)
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, rendered; of the encoder's side for an encoder-decoder."""
+        return [len(ids) for ids in self._text.prompts([self._text.render(prompt) for prompt in prompts])]
+
+    def choices(self, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> list[ChoiceScores]:
+        """Log-probability of each label as the next token, one forward pass per prompt.
+
+        Raises:
+            LabelError: A label is not a single token after its prompt, or two are the same.
+            PromptTooLong: A prompt exceeds the context.
+        """
+        rendered, ids = self._ready(prompts)
+        starts = self._starts(rendered)
+        reads = []
+        for one, row, start, names in zip(rendered, ids, starts, labels, strict=True):
+            tokens = self._text.labels(one, names)
+            side = start if self._text.encoder_decoder else row
+            kept = side[: len(side) - tokens.dropped]
+            side = kept + tokens.shared
+            common = [(place - 1, side[place]) for place in range(len(kept), len(side))]
+            reads.append(self._read(row, side, common + [(len(side) - 1, token) for token in tokens.ids]))
+        scores = []
+        for values, read, names in zip(read_logprobs(self._loaded, reads, self._budget), reads, labels, strict=True):
+            split = len(values) - len(names)
+            logprobs = values[split:] + values[:split].sum()
+            scores.append(ChoiceScores(logprobs, np.zeros(len(names), dtype=bool), _usage(read)))
+        return scores
+
+    def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
+        """Log-probability of each token of a text after its prompt; encoder-decoders add their end token.
+
+        Prompt and text are tokenised together, so a token that spans both belongs to the text.
+        """
+        rendered, ids = self._ready(prompts)
+        starts = self._starts(rendered)
+        tails = [one.glue + text for one, text in zip(rendered, texts, strict=True)]
+        if self._text.encoder_decoder:
+            end = [self._loaded.tokenizer.eos_token_id]
+            sides = [
+                start[:1] + row + end for start, row in zip(starts, self._text.answers(rendered, tails), strict=True)
+            ]
+            bases = starts
+        else:
+            sides, bases = self._text.prompts(rendered, tails), ids
+        reads = []
+        for row, side, base in zip(ids, sides, bases, strict=True):
+            first = max(1, common_prefix(base, side))
+            wanted = [(place - 1, side[place]) for place in range(first, len(side))]
+            reads.append(self._read(row, side, wanted))
+        values = read_logprobs(self._loaded, reads, self._budget)
+        return [TokenLogprobs(logprobs, _usage(read)) for logprobs, read in zip(values, reads, strict=True)]
+
+    def generate(self, prompts: Sequence[Prompt], *, max_tokens: int) -> list[Generation]:
+        """Greedy answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says."""
+        rendered, ids = self._ready(prompts, max_tokens)
+        starts = self._starts(rendered)
+        written = write(self._loaded, ids, starts, self._budget, max_tokens=max_tokens)
+        ends = end_tokens(self._loaded)
+        return [
+            Generation(
+                str(self._loaded.tokenizer.decode(new, skip_special_tokens=True)),
+                "stop" if new and new[-1] in ends else "length",
+                Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new)),
+            )
+            for row, new in zip(ids, written, strict=True)
+        ]
+
+    def _ready(self, prompts: Sequence[Prompt], reserve: int = 0) -> tuple[list[Rendered], list[list[int]]]:
+        """Prompts as text and as ids, none longer than the context allows."""
+        rendered = [self._text.render(prompt) for prompt in prompts]
+        ids = self._text.prompts(rendered)
+        for row in ids:
+            if not row:
+                raise PromptTooLong("an empty prompt holds nothing to read; give it a text")
+            if self.context is not None and len(row) + reserve > self.context:
+                raise PromptTooLong(
+                    f"a prompt of {len(row)} tokens with an answer of {reserve} exceeds the {self.context} tokens of "
+                    f"{self.name}; use fewer or shorter documents (window=, max_doc_tokens=)"
+                )
+        return rendered, ids
+
+    def _read(self, encoder: list[int], side: list[int], wanted: list[tuple[int, int]]) -> Read:
+        """What to read of the side where the answer is; a decoder-only model has no other."""
+        return Read(encoder, side, wanted) if self._text.encoder_decoder else Read(side, [], wanted)
+
+    def _starts(self, rendered: Sequence[Rendered]) -> list[list[int]]:
+        """What the decoder's side starts with; empty lists for a decoder-only model."""
+        if not self._text.encoder_decoder:
+            return [[] for _ in rendered]
+        config = self._loaded.network.config
+        start = config.decoder_start_token_id
+        return [[start, *row] for row in self._text.answers(rendered)]
+
+
+def _usage(read: Read) -> Usage:
+    return Usage(calls=1, prompt_tokens=len(read.ids) + len(read.decoder))

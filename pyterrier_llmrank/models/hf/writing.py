@@ -1,0 +1,112 @@
+"""Greedy generation: padded on the left, whatever sampling a checkpoint's own configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .batching import Budget, in_batches
+from .loading import Loaded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write(
+    loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], budget: Budget, *, max_tokens: int
+) -> list[list[int]]:
+    """New token ids after each sequence, up to and with the end token where the network came to one.
+
+    Args:
+        loaded: Network and tokenizer.
+        sequences: What the network reads.
+        starts: What the decoder's side starts with (encoder-decoders only; else empty lists).
+        budget: What a batch may hold; new tokens count.
+        max_tokens: New tokens at most.
+    """
+    import torch
+
+    results: list[list[int]] = [[] for _ in sequences]
+    ends = end_tokens(loaded)
+    config = _greedy(loaded, max_tokens)
+
+    def work(items: list[int], start: list[int]) -> None:
+        with torch.inference_mode():
+            inputs, offset = _inputs(loaded, [sequences[item] for item in items], start)
+            out = loaded.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
+        for item, row in zip(items, out[:, offset:].tolist(), strict=True):
+            stop = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
+            results[item] = row[: stop + 1]
+
+    for start in dict.fromkeys(map(tuple, starts)):  # what differs there cannot be padded; it hardly ever does
+        chosen = [item for item, own in enumerate(starts) if tuple(own) == start]
+        lengths = [len(sequences[item]) + max_tokens for item in chosen]
+        run = partial(_run, work, chosen, list(start))
+        in_batches(lengths, [1] * len(chosen), budget, run)
+    return results
+
+
+def _run(work: Callable[[list[int], list[int]], None], chosen: list[int], start: list[int], batch: list[int]) -> None:
+    """Runs a batch of the chosen sequences."""
+    work([chosen[place] for place in batch], start)
+
+
+def _inputs(loaded: Loaded, sequences: Sequence[list[int]], start: list[int]) -> tuple[dict[str, Tensor], int]:
+    """Arguments of ``generate``, and how many leading ids of its output are not new."""
+    import torch
+
+    encoder_decoder = bool(loaded.network.config.is_encoder_decoder)
+    longest = max(map(len, sequences))
+    pad = pad_token(loaded)
+    gaps = [[pad] * (longest - len(row)) for row in sequences]
+    rows = [[*row, *gap] if encoder_decoder else [*gap, *row] for row, gap in zip(sequences, gaps, strict=True)]
+    marks = [[1] * len(row) for row in sequences]
+    zeros = [[0] * len(gap) for gap in gaps]
+    masks = [[*one, *zero] if encoder_decoder else [*zero, *one] for one, zero in zip(marks, zeros, strict=True)]
+    inputs = {"input_ids": rows, "attention_mask": masks}
+    if encoder_decoder:
+        inputs["decoder_input_ids"] = [start] * len(rows)
+    tensors = {name: torch.tensor(value, device=loaded.device) for name, value in inputs.items()}
+    return tensors, len(start) if encoder_decoder else longest
+
+
+def _greedy(loaded: Loaded, max_tokens: int) -> Any:  # noqa: ANN401 - transformers is imported lazily
+    """Greedy decoding, and nothing else of the checkpoint's generation configuration but its special tokens."""
+    from transformers import GenerationConfig
+
+    own = loaded.network.generation_config
+    plain = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_tokens,
+        eos_token_id=sorted(end_tokens(loaded)) or None,
+        pad_token_id=pad_token(loaded),
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+    )
+    # transformers would fill gaps from the network's own
+    loaded.network.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        eos_token_id=plain.eos_token_id,
+        pad_token_id=plain.pad_token_id,
+        bos_token_id=plain.bos_token_id,
+        decoder_start_token_id=plain.decoder_start_token_id,
+    )
+    return plain
+
+
+def end_tokens(loaded: Loaded) -> set[int]:
+    """Ids that end an answer."""
+    own = loaded.network.generation_config.eos_token_id
+    ends = {own} if isinstance(own, int) else set(own or ())
+    if loaded.tokenizer.eos_token_id is not None:
+        ends.add(int(loaded.tokenizer.eos_token_id))
+    return ends
+
+
+def pad_token(loaded: Loaded) -> int:
+    """The id that fills up; masked, so any will do where there is none."""
+    for token in (loaded.tokenizer.pad_token_id, loaded.network.generation_config.pad_token_id, *end_tokens(loaded)):
+        if token is not None:
+            return int(token)
+    return 0

@@ -1,0 +1,97 @@
+"""``BiEncoder``: query and document as vectors, compared by their inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
+from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.models.hf.encoders import Encoded, Pooling, encode, pooled, run_encoder
+from pyterrier_llmrank.models.hf.local import Local
+from pyterrier_llmrank.models.hf.text import TextSide
+
+
+@dataclass(frozen=True, repr=False)
+class BiEncoder(Local):
+    """Scores documents by the inner product of their vector with the query's.
+
+    Each text is encoded once per round, however often it occurs. With ``normalize`` the score is the cosine, -1 to 1.
+    Takes the arguments of ``Local`` (``device``, ``dtype``, ``batch_tokens``, ``max_length`` …), and:
+
+    Args:
+        pooling: Vector of a text: "mean" of its tokens, "cls" (the first) or "last", as the checkpoint was trained.
+        normalize: Whether vectors are scaled to length 1.
+        query_prefix: What the checkpoint expects before a query, such as ``"query: "``.
+        doc_prefix: What it expects before a document, such as ``"passage: "``.
+
+    Raises:
+        ConfigurationError: ``pooling`` is none of the three.
+
+    Reference:
+        Reimers and Gurevych, 2019 (Sentence-BERT).
+    """
+
+    pooling: Pooling = field(default="mean", kw_only=True)
+    normalize: bool = field(default=True, kw_only=True)
+    query_prefix: str = field(default="", kw_only=True)
+    doc_prefix: str = field(default="", kw_only=True)
+
+    kind = "encoder"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooling not in ("mean", "cls", "last"):
+            raise ConfigurationError(f"pooling must be 'mean', 'cls' or 'last', got {self.pooling!r}")
+
+    @property
+    def gives(self) -> Evidence:
+        """Inner products that hold between documents."""
+        return Evidence.SCORE
+
+    @property
+    def max_docs(self) -> int | None:
+        """Any number: each document is read by itself."""
+        return None
+
+    @cached_property
+    def _plain(self) -> TextSide:
+        return TextSide(self._loaded.tokenizer, encoder_decoder=False, chat=False, thinking=False)
+
+    def encode(self, texts: Sequence[str], prefix: str = "") -> tuple[NDArray[np.float64], list[Encoded]]:
+        """Vectors, (texts, width), and the inputs that they were made from."""
+        inputs = encode(self._loaded, [prefix + self._plain.plain(text) for text in texts], None, self.context)
+        vectors = run_encoder(
+            self._loaded, inputs, self._budget, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling)
+        )
+        if self.normalize and len(vectors):
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors, inputs
+
+    def __call__(self, questions: Sequence[Question]) -> list[Answer]:
+        """One answer per question; all texts of all questions are batched together.
+
+        A document that several questions share is charged to the first of them.
+        """
+        queries = _places(one.query for one in questions)
+        docs = _places(doc.text for one in questions for doc in one.docs)
+        query_vectors, query_inputs = self.encode(list(queries), self.query_prefix)
+        doc_vectors, doc_inputs = self.encode(list(docs), self.doc_prefix)
+        charges = [dict(enumerate(query_inputs)), dict(enumerate(doc_inputs))]
+        answers = []
+        for one in questions:
+            rows = [docs[doc.text] for doc in one.docs]
+            scores = doc_vectors[rows] @ query_vectors[queries[one.query]]
+            own = [charges[0].pop(queries[one.query], None), *(charges[1].pop(row, None) for row in rows)]
+            usage = sum((Usage(1, len(i.ids), truncated_tokens=i.lost) for i in own if i is not None), Usage())
+            answers.append(Answer(scores, usage))
+        return answers
+
+
+def _places(texts: Iterable[str]) -> dict[str, int]:
+    """Distinct texts, with their places."""
+    return {text: place for place, text in enumerate(dict.fromkeys(texts))}

@@ -1,0 +1,100 @@
+"""``Replay``: answers from a recorded log, to reproduce a run without its model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, from_order, silence
+from pyterrier_llmrank.errors import ConfigurationError, ReplayMiss
+from pyterrier_llmrank.prompts.parsing import parse_permutation
+
+Key = tuple[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Answers each question with what was recorded for the same query and documents, in the same order.
+
+    A record is a mapping with ``qid``, ``docnos`` (in the order shown) and one of: ``scores`` (one float per
+    document, null for no answer), ``ranking`` (docnos, best first), or ``response`` (what a model wrote, with
+    identifiers from 1). ``prompt_tokens`` and ``output_tokens`` are taken over where they are there.
+
+    Args:
+        name: What was recorded; two replays of the same name and evidence are equal.
+        records: The log.
+        gives: What the recorded scores tell.
+        legacy: Whether responses are read exactly as rank_llm does.
+
+    Raises:
+        ConfigurationError: A record lacks what it must hold.
+    """
+
+    name: str
+    records: Iterable[Mapping[str, Any]] = field(repr=False, compare=False, default=())
+    gives: Evidence = Evidence.ORDER
+    legacy: bool = False
+    _answers: dict[Key, Answer] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for line, record in enumerate(self.records, 1):
+            missing = {"qid", "docnos"} - record.keys()
+            if missing or not {"scores", "ranking", "response"} & record.keys():
+                raise ConfigurationError(
+                    f"record {line} of {self.name} has {sorted(record)}; it needs qid, docnos and one of scores, "
+                    "ranking or response"
+                )
+            docnos = tuple(map(str, record["docnos"]))
+            self._answers[str(record["qid"]), docnos] = self._answer(record, docnos)
+
+    @classmethod
+    def read(cls, path: str | PathLike[str], *, gives: Evidence = Evidence.ORDER, legacy: bool = False) -> Replay:
+        """A log in a file of one JSON record per line."""
+        with Path(path).open(encoding="utf-8") as file:
+            return cls(str(path), [json.loads(line) for line in file if line.strip()], gives, legacy)
+
+    @property
+    def max_docs(self) -> int | None:
+        """Whatever was recorded."""
+        return None
+
+    def __call__(self, questions: Sequence[Question]) -> list[Answer]:
+        """The recorded answers.
+
+        Raises:
+            ReplayMiss: A question was never recorded.
+        """
+        answers = []
+        for question in questions:
+            docnos = tuple(doc.docno for doc in question.docs)
+            answer = self._answers.get((question.qid, docnos))
+            if answer is None:
+                raise ReplayMiss(
+                    f"{self.name} holds no answer for query {question.qid} and the {len(docnos)} documents "
+                    f"{', '.join(docnos[:3])}, …: the strategy, its first stage or its depth differ from those recorded"
+                )
+            answers.append(answer)
+        return answers
+
+    def _answer(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Answer:
+        scores = self._scores(record, docnos)
+        tokens = (int(record.get(name, 0)) for name in ("prompt_tokens", "output_tokens"))
+        prompt, output = tokens
+        failed = bool(np.isnan(scores).all())
+        return Answer(scores, Usage(1, prompt_tokens=prompt, output_tokens=output, failures=int(failed)))
+
+    def _scores(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Scores:
+        if "scores" in record:
+            return np.array([np.nan if score is None else score for score in record["scores"]], dtype=np.float64)
+        if "ranking" in record:
+            return from_order([docnos.index(str(docno)) for docno in record["ranking"]])
+        scores = silence(len(docnos))
+        order = parse_permutation(record["response"], len(docnos), legacy=self.legacy).order
+        scores[list(order)] = 0.0 - np.arange(len(order))
+        return scores
