@@ -1,0 +1,9 @@
+"""The demonstration: ``python -m pyterrier_llmrank``."""
+
+from __future__ import annotations
+
+from .command import main
+from .minilm import minilm
+from .pipelines import compare, pipelines
+
+__all__ = ["compare", "main", "minilm", "pipelines"]

@@ -1,0 +1,67 @@
+"""The pipelines of the demonstration, and the table that compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import pandas as pd
+import pyterrier as pt
+
+from pyterrier_llmrank.methods import ListwiseLLM
+from pyterrier_llmrank.rerank import Rerank, costs
+from pyterrier_llmrank.strategies import Pointwise
+
+from .minilm import minilm
+
+BASELINE = "BM25"
+DEPTHS = (5, 20, 100)
+LEVEL = 0.05  # of the paired t-test below which a difference counts as one
+
+
+def pipelines(
+    first_stage: pt.Transformer,
+    *,
+    model: str | None = None,
+    decode: Literal["generate", "first"] = "generate",
+    verbose: bool = False,
+) -> dict[str, pt.Transformer]:
+    """BM25 alone, reranked by all-MiniLM-L6-v2 at several depths, and by ``ListwiseLLM(model)`` where one is named.
+
+    Args:
+        first_stage: From queries to documents with texts.
+        model: A causal or encoder-decoder checkpoint: a folder, or a name on the Hugging Face hub.
+        decode: How ``ListwiseLLM`` reads the model's order.
+        verbose: Whether rerankers show their progress.
+    """
+    scorer = minilm()
+    systems = {BASELINE: first_stage}
+    for depth in DEPTHS:
+        reranker = Rerank(Pointwise(), scorer, depth=depth, verbose=verbose)
+        systems[f"{BASELINE} >> MiniLM, top {depth}"] = first_stage >> reranker
+    if model is not None:
+        reranker = ListwiseLLM(model, decode=decode, depth=DEPTHS[-1], verbose=verbose).load()
+        systems[f"{BASELINE} >> ListwiseLLM({decode})"] = first_stage >> reranker
+    return systems
+
+
+def compare(systems: Mapping[str, pt.Transformer], topics: pd.DataFrame, qrels: pd.DataFrame) -> pd.DataFrame:
+    """One ``pt.Experiment`` over all systems: nDCG@10, whether it beats the first one, and the cost per query.
+
+    Returns:
+        A frame with name, nDCG@10, "beats BM25" (yes or no, by a paired t-test at 0.05), p-value, and per query
+        calls, prompt_tokens, output_tokens and seconds of the reranker.
+    """
+    results = pt.Experiment(
+        dict(systems), topics, qrels, [pt.measures.nDCG @ 10], baseline=BASELINE, plan="tree", verbose=False
+    )
+    table = results.merge(costs(systems), on="name")
+    base = table["nDCG@10"].iloc[0]
+    gains = table["nDCG@10"] > base
+    certain = table["nDCG@10 p-value"] < LEVEL
+    table["beats BM25"] = ["-"] + [
+        "yes" if gain and sure else "not significantly" if gain else "no"
+        for gain, sure in zip(gains[1:], certain[1:], strict=True)
+    ]
+    table = table.rename(columns={"nDCG@10 p-value": "p-value"})
+    return table[["name", "nDCG@10", "beats BM25", "p-value", "calls", "prompt_tokens", "output_tokens", "seconds"]]

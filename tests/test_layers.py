@@ -1,0 +1,94 @@
+"""Who may import whom (DESIGN: rooms and doors), read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "pyterrier_llmrank"
+
+# room -> rooms it may import; a room is a file or folder right under the package
+DOORS = {
+    "_version": set(),
+    "errors": set(),
+    "core": set(),
+    "flow": {"core"},
+    "designs": {"core"},
+    "aggregates": {"core"},
+    "strategies": {"core", "flow", "errors"},
+    "prompts": {"core", "errors"},
+    "models": {"core", "errors"},
+    "scorers": {"core", "errors", "models", "prompts"},
+    "pairing": {"core", "errors"},
+    "frames": {"core", "errors"},
+    "ledger": {"core"},
+    "asking": {"core", "errors", "ledger"},
+    "rerank": {"core", "errors", "flow", "frames", "ledger", "pairing", "asking"},
+    "methods": {"errors", "models", "prompts", "rerank", "scorers", "strategies"},
+    "mini": {"errors"},
+    "demo": {"errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
+    "__main__": {"demo"},
+}
+FACES = {"rerank", "methods", "presets", "dense", "mini", "demo"}  # rooms that know PyTerrier
+HEAVY = {
+    "torch",
+    "transformers",
+    "vllm",
+    "openai",
+    "ray",
+    "bm25s",
+    "Stemmer",
+    "pyterrier_pisa",
+    "sentence_transformers",
+}
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path, *, top_level=False):
+    """Absolute names of the modules a file imports; those under ``if TYPE_CHECKING`` too, unless ``top_level``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ".".join(["pyterrier_llmrank", *path.relative_to(PACKAGE).parent.parts])
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            yield ".".join(filter(None, [base, node.module]))
+
+
+@each_file
+def test_a_room_imports_only_through_its_doors(path):
+    room = room_of(path)
+    assert room in DOORS, f"{room} is a new room: write down what it may import"
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "pyterrier_llmrank" and len(parts) > 1:
+            assert parts[1] in DOORS[room] | {room}, f"{room} must not import {name}"
+
+
+@each_file
+def test_only_faces_know_pyterrier(path):
+    if room_of(path) not in FACES:
+        assert not [name for name in imports_of(path) if name.split(".")[0] == "pyterrier"]
+
+
+@each_file
+def test_heavy_libraries_are_imported_inside_functions(path):
+    heavy = [name for name in imports_of(path, top_level=True) if name.split(".")[0] in HEAVY]
+    assert not heavy, f"{path.name} imports {heavy} when the package is imported"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    script = f"import sys, pyterrier_llmrank; print(sorted({HEAVY!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

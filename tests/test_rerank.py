@@ -1,0 +1,551 @@
+"""``Rerank`` as PyTerrier sees it (specs of the plugin contract)."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+import pytest
+from fakes import FirstBiasedScorer, PerfectScorer, SilentScorer, UnreachableScorer
+
+from pyterrier_llmrank.aggregates import additive
+from pyterrier_llmrank.core import Answer, Evidence, Usage, descending, from_order
+from pyterrier_llmrank.designs import all_pairs
+from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning, ScoringError
+from pyterrier_llmrank.ledger import COLUMNS
+from pyterrier_llmrank.rerank import RAW_SCORE, Rerank, costs
+from pyterrier_llmrank.strategies import Heapsort, OneShot, Pointwise, Sampled, SlidingWindow
+
+STRATEGIES = [OneShot(), Pointwise(), SlidingWindow(4, 2), Heapsort(2), Heapsort(4), Sampled(all_pairs, additive)]
+each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+
+
+def candidates(queries=3, n=12, seed=0):
+    """A first stage's result; a document's text is its relevance, for PerfectScorer to read."""
+    random = np.random.default_rng(seed)
+    rows = [
+        {
+            "qid": f"q{q}",
+            "query": f"query {q}",
+            "docno": f"d{q}-{i:02}",
+            "text": str(value),
+            "score": 50.0 - i,
+            "rank": i,
+        }
+        for q in range(queries)
+        for i, value in enumerate(random.permutation(n))
+    ]
+    return pd.DataFrame(rows)
+
+
+def docnos(frame, qid="q0"):
+    return frame[frame.qid == qid].sort_values("rank")["docno"].tolist()
+
+
+def ideal(frame, qid="q0"):
+    own = frame[frame.qid == qid]
+    return own.assign(relevance=own.text.astype(float)).sort_values("relevance", ascending=False)["docno"].tolist()
+
+
+# --- what comes out -------------------------------------------------------------------------------------------------
+
+
+@each_strategy
+def test_every_row_and_column_comes_back_in_the_new_order(strategy):
+    frame = candidates().assign(extra="kept")
+    out = Rerank(strategy, PerfectScorer())(frame)
+    assert set(out.columns) == {*frame.columns, RAW_SCORE}
+    assert (out["extra"] == "kept").all() and len(out) == len(frame)
+    assert out["qid"].drop_duplicates().tolist() == ["q0", "q1", "q2"]
+    if not isinstance(strategy, SlidingWindow):  # which settles two documents here
+        assert docnos(out) == ideal(frame)
+    assert docnos(out)[:2] == ideal(frame)[:2]
+
+
+@each_strategy
+def test_scores_are_finite_and_strictly_decreasing_in_float32(strategy):
+    out = Rerank(strategy, PerfectScorer(), depth=7)(candidates())
+    for _, group in out.groupby("qid", sort=False):
+        scores = group["score"].to_numpy(dtype=np.float32)
+        assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
+        assert group["rank"].tolist() == list(range(len(group)))
+    assert out["score"].dtype == np.float64 and out["rank"].dtype == np.int64
+
+
+def test_scores_that_collapse_in_float32_are_kept_apart():
+    frame = candidates(1, 4).assign(text=["1.0", "1.000000001", "16777217", "16777216"])
+    out = Rerank(Pointwise(), PerfectScorer())(frame)
+    assert out["text"].tolist() == ["16777217", "16777216", "1.000000001", "1.0"]
+    assert out["score"].astype("float32").nunique() == 4
+    assert out[RAW_SCORE].tolist() == [16777217.0, 16777216.0, 1.000000001, 1.0]
+
+
+def test_infinite_scores_become_finite_ones():
+    frame = candidates(1, 3).assign(text=["-inf", "inf", "0"])
+    out = Rerank(Pointwise(), PerfectScorer())(frame)
+    assert out["text"].tolist() == ["inf", "0", "-inf"] and np.isfinite(out["score"].astype("float32")).all()
+
+
+def test_raw_scores_are_the_scorers_own():
+    out = Rerank(Pointwise(), PerfectScorer(), depth=5)(candidates(1))
+    head, tail = out[:5], out[5:]
+    assert head[RAW_SCORE].tolist() == head["text"].astype(float).tolist() == head["score"].tolist()
+    assert tail[RAW_SCORE].isna().all()
+
+
+def test_input_frame_is_never_changed():
+    frame = candidates()
+    frame.index = [7] * len(frame)
+    before = frame.copy(deep=True)
+    Rerank(SlidingWindow(4, 2), PerfectScorer())(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_unreranked_tail_stays_below_in_its_order():
+    frame = candidates(1)
+    scorer = PerfectScorer()
+    out = Rerank(Pointwise(), scorer, depth=5)(frame)
+    assert docnos(out)[:5] == ideal(frame[:5]) and docnos(out)[5:] == docnos(frame)[5:]
+    assert scorer.calls == 5
+
+
+def test_num_results_cuts_rows_of_each_query():
+    out = Rerank(Pointwise(), PerfectScorer(), num_results=3)(candidates())
+    assert out.groupby("qid").size().tolist() == [3, 3, 3] and out["rank"].max() == 2
+
+
+def test_top_k_settles_that_many_with_fewer_calls():
+    frame, cheap, whole = candidates(1, 40), PerfectScorer(), PerfectScorer()
+    out = Rerank(Heapsort(2), cheap, top_k=5)(frame)
+    Rerank(Heapsort(2), whole)(frame)
+    assert docnos(out)[:5] == ideal(frame)[:5] and len(out) == 40
+    assert cheap.calls < whole.calls
+
+
+# --- what goes in ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dropped", [["rank"], ["score"], ["rank", "score"]], ids=str)
+def test_rank_and_score_may_be_missing(dropped):
+    frame = candidates(2)
+    out = Rerank(SlidingWindow(4, 2), FirstBiasedScorer())(frame.drop(columns=dropped))
+    assert out["docno"].tolist() == frame["docno"].tolist()
+
+
+def test_candidates_go_by_rank_then_score_then_row():
+    frame = candidates(1, 3)
+    keep = Rerank(SlidingWindow(4, 2), FirstBiasedScorer())
+    assert docnos(keep(frame.assign(rank=[2, 0, 1]))) == ["d0-01", "d0-02", "d0-00"]
+    assert docnos(keep(frame.drop(columns="rank").assign(score=[1.0, 3.0, 2.0]))) == ["d0-01", "d0-02", "d0-00"]
+    assert docnos(keep(frame.assign(rank=np.nan, score=[1.0, 3.0, 2.0]))) == ["d0-01", "d0-02", "d0-00"]
+
+
+def test_rows_of_a_query_need_not_be_together():
+    frame = candidates(3).sample(frac=1, random_state=1)
+    out = Rerank(Pointwise(), PerfectScorer())(frame)
+    assert out["qid"].drop_duplicates().tolist() == frame["qid"].drop_duplicates().tolist()
+    assert all(docnos(out, qid) == ideal(frame, qid) for qid in ["q0", "q1", "q2"])
+
+
+def test_numeric_query_ids_keep_their_order_and_type():
+    frame = candidates(3).replace({"qid": {"q0": 10, "q1": 2, "q2": 9}}).astype({"qid": int})
+    reranker = Rerank(Pointwise(), PerfectScorer())
+    assert reranker(frame)["qid"].drop_duplicates().tolist() == [10, 2, 9]
+    assert list(reranker.ledger) == ["10", "2", "9"]
+
+
+def test_query_text_may_stand_on_one_row_only():
+    frame = candidates(2)
+    frame.loc[frame["rank"] != 3, "query"] = np.nan
+    scorer = PerfectScorer()
+    Rerank(Pointwise(), scorer)(frame)
+    assert {question.query for question in scorer.rounds[0]} == {"query 0", "query 1"}
+
+
+def test_a_query_without_text_is_named():
+    frame = candidates(2)
+    frame.loc[frame.qid == "q1", "query"] = None
+    with pytest.raises(InputError, match=r"query 'q1' has no text in the column 'query'.*join the topics"):
+        Rerank(Pointwise(), PerfectScorer())(frame)
+
+
+def test_rows_without_qid_are_refused():
+    frame = candidates(2)
+    frame.loc[3, "qid"] = None
+    with pytest.raises(InputError, match="1 of 24 rows have no qid"):
+        Rerank(Pointwise(), PerfectScorer())(frame)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_missing_texts_are_empty_and_said_once(missing):
+    frame = candidates(1)
+    frame["text"] = frame["text"].astype(object)
+    frame.loc[[1, 4], "text"] = missing
+    with pytest.warns(LLMRankWarning, match="2 of 12 documents have no 'text'") as caught:
+        out = Rerank(SlidingWindow(4, 2), FirstBiasedScorer())(frame)
+    assert len(caught) == 1 and out["docno"].tolist() == frame["docno"].tolist()
+
+
+def test_duplicate_docnos_are_rows_of_their_own():
+    frame = candidates(1, 6).assign(docno=["a", "b", "a", "c", "a", "b"])
+    out = Rerank(Heapsort(2), PerfectScorer())(frame)
+    assert out["text"].astype(float).is_monotonic_decreasing and sorted(out["docno"]) == sorted(frame["docno"])
+
+
+def test_nan_everywhere_keeps_the_order():
+    frame = candidates(1).assign(rank=np.nan, score=np.nan)
+    with pytest.warns(LLMRankWarning, match=r"12 of 12 answers to Rerank could not be read \(100.0%\)"):
+        out = Rerank(Pointwise(), SilentScorer())(frame)
+    assert out["docno"].tolist() == frame["docno"].tolist()
+
+
+def test_one_document_is_ranked_first():
+    out = Rerank(SlidingWindow(4, 2), UnreachableScorer())(candidates(1, 1))
+    assert out["rank"].tolist() == [0] and len(out) == 1
+
+
+def test_own_text_field_is_read():
+    frame = candidates(1).rename(columns={"text": "body"})
+    assert docnos(Rerank(Pointwise(), PerfectScorer(), text_field="body")(frame))
+
+
+def test_a_missing_text_column_is_named_with_its_remedy():
+    with pytest.raises(pt.validate.InputValidationError, match=r"column 'text'.*pt\.text\.get_text"):
+        Rerank(Pointwise(), PerfectScorer())(candidates().drop(columns="text"))
+
+
+def test_a_missing_query_column_is_named():
+    with pytest.raises(pt.validate.InputValidationError, match="query"):
+        Rerank(Pointwise(), PerfectScorer())(candidates().drop(columns="query"))
+
+
+def test_records_go_in_and_out_too():
+    reranker = Rerank(Pointwise(), PerfectScorer())
+    records = candidates(1).to_dict(orient="records")
+    assert [row["docno"] for row in reranker(records)] == ideal(candidates(1))
+    assert reranker([]) == []
+
+
+def test_ranking_twice_in_a_pipeline_works():
+    pipeline = Rerank(Pointwise(), PerfectScorer()) >> Rerank(SlidingWindow(4, 2), FirstBiasedScorer())
+    assert docnos(pipeline(candidates(1))) == ideal(candidates(1))
+
+
+# --- the empty path and inspection ----------------------------------------------------------------------------------
+
+COLUMN_SETS = [
+    ["qid", "query", "docno", "text"],
+    ["qid", "query", "docno", "text", "score", "rank"],
+    ["qid", "docno", "text", "extra", "score", "query", RAW_SCORE],
+]
+
+
+@pytest.mark.parametrize("columns", COLUMN_SETS, ids=str)
+def test_inspected_columns_equal_real_ones(columns):
+    frame = candidates(2).assign(extra=1, **{RAW_SCORE: 0.5})[columns]
+    reranker = Rerank(SlidingWindow(4, 2), FirstBiasedScorer())
+    assert pt.inspect.transformer_outputs(reranker, columns) == reranker(frame).columns.tolist()
+
+
+class NeedsLoading(UnreachableScorer):
+    def load(self):
+        raise AssertionError("an empty frame needs no model")
+
+
+def test_an_empty_frame_loads_no_model_and_has_the_right_types():
+    empty = candidates()[:0]
+    out = Rerank(Pointwise(), NeedsLoading(), verbose=True)(empty)
+    assert len(out) == 0 and out["score"].dtype == np.float64 and out["rank"].dtype == np.int64
+
+
+def test_inputs_are_known_without_running():
+    assert pt.inspect.transformer_inputs(Rerank(Pointwise(), NeedsLoading(), text_field="body")) == [
+        ["qid", "query", "docno", "body"]
+    ]
+
+
+def test_attributes_are_the_arguments_it_was_built_with():
+    attributes = pt.inspect.transformer_attributes(Rerank(Pointwise(), PerfectScorer(), depth=5))
+    assert {a.name: a.value for a in attributes}["depth"] == 5
+    again = pt.inspect.transformer_apply_attributes(Rerank(Pointwise(), PerfectScorer()), strategy=OneShot(), depth=3)
+    assert again == Rerank(OneShot(), PerfectScorer(), depth=3)
+
+
+def test_schematic_draws_offline_and_tells_the_settings(monkeypatch):
+    monkeypatch.setattr(pt.documentation, "_cached_objects_inv", {})
+    reranker = Rerank(SlidingWindow(4, 2), PerfectScorer(), depth=5)
+    told = pt.schematic.transformer_schematic(reranker, input_columns=COLUMN_SETS[1])
+    assert told["settings"] == {"strategy": repr(SlidingWindow(4, 2)), "scorer": repr(PerfectScorer()), "depth": "5"}
+    assert len(told["label"]) <= 20
+    assert "Rerank" in pt.schematic.draw(pt.Transformer.from_df(candidates()) >> reranker)
+
+
+class TestPyTerriersOwnSuite(pt.testing.transformer_test_class(lambda: Rerank(Pointwise(), PerfectScorer()))):
+    @pytest.fixture(autouse=True)
+    def quiet(self, monkeypatch):
+        monkeypatch.setenv("PT_TEST_TRANSFORMER_REPORTS", "0")
+
+    @classmethod
+    def tearDownClass(cls):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            super().tearDownClass()
+
+
+def test_repr_rebuilds_an_equal_transformer():
+    reranker = Rerank(SlidingWindow(4, 2), PerfectScorer(Evidence.ORDER, 4), top_k=3, text_field="body")
+    again = eval(repr(reranker), globals().copy())
+    assert again == reranker and hash(again) == hash(reranker) and len({again, reranker}) == 1
+    assert again != Rerank(SlidingWindow(4, 2), PerfectScorer(Evidence.ORDER, 4))
+    assert reranker != "Rerank"
+
+
+# --- cutoffs --------------------------------------------------------------------------------------------------------
+
+
+@each_strategy
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_a_fused_cutoff_gives_the_same_rows(strategy, k):
+    frame = candidates(3, 30)
+    source = pt.Transformer.from_df(frame)
+    topics = frame[["qid", "query"]].drop_duplicates()
+    pipeline = (source >> Rerank(strategy, PerfectScorer())) % k
+    fused = pipeline.compile()
+    assert "RankCutoff" not in repr(fused)
+    whole, cut = pipeline(topics), fused(topics)
+    for qid in ["q0", "q1", "q2"]:
+        assert docnos(cut, qid) == docnos(whole, qid)
+
+
+def test_a_fused_cutoff_asks_less():
+    frame = candidates(2, 50)
+    topics = frame[["qid", "query"]].drop_duplicates()
+    whole, cut = Rerank(Heapsort(2), PerfectScorer()), Rerank(Heapsort(2), PerfectScorer())
+    (pt.Transformer.from_df(frame) >> whole)(topics)
+    fused = (pt.Transformer.from_df(frame) >> cut % 10).compile()
+    fused(topics)
+    assert sum(e.usage.calls for e in fused[-1].ledger.values()) < 0.6 * whole.ledger.total.usage.calls
+
+
+def test_fusing_shares_the_scorer_but_not_the_ledger():
+    reranker = Rerank(Heapsort(2), PerfectScorer())
+    clone = reranker.fuse_rank_cutoff(5)
+    assert clone.scorer is reranker.scorer and clone.ledger is not reranker.ledger
+    assert clone.num_results == 5 and reranker.num_results is None
+
+
+def test_a_stricter_cutoff_stays():
+    reranker = Rerank(Heapsort(2), PerfectScorer(), num_results=3)
+    assert reranker.fuse_rank_cutoff(5) is reranker
+    assert reranker.fuse_rank_cutoff(2).num_results == 2
+
+
+def test_a_cutoff_within_depth_reaches_the_first_stage():
+    frame = candidates(2, 30)
+    topics = frame[["qid", "query"]].drop_duplicates()
+    pipeline = (pt.Transformer.from_df(frame) >> Rerank(SlidingWindow(4, 2), PerfectScorer(), depth=8)) % 5
+    fused = pipeline.compile()
+    assert "RankCutoff(8)" in repr(fused) and "num_results=5" in repr(fused)
+    pd.testing.assert_frame_equal(fused(topics), pipeline(topics))
+
+
+def test_a_cutoff_beyond_depth_stays_behind():
+    fused = Rerank(Pointwise(), PerfectScorer(), depth=8).fuse_rank_cutoff(9)
+    assert isinstance(fused, Rerank) and fused.num_results == 9
+    assert len(fused(candidates(1, 30))) == 9
+
+
+# --- experiments ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:There are shared pipeline components")
+@pytest.mark.parametrize("plan", ["linear", "tree"])
+def test_experiment_runs_under_both_plans(plan):
+    frame = candidates(3, 10)
+    topics = frame[["qid", "query"]].drop_duplicates()
+    qrels = frame.assign(label=(frame.text.astype(int) >= 8).astype(int))[["qid", "docno", "label"]]
+    source = pt.Transformer.from_df(frame)
+    good, bad = Rerank(Pointwise(), PerfectScorer()), Rerank(SlidingWindow(4, 2), FirstBiasedScorer())
+    table = pt.Experiment(
+        {"first": source, "good": source >> good, "same": source >> bad, "both": source >> bad >> good},
+        topics,
+        qrels,
+        [pt.measures.nDCG @ 10],
+        plan=plan,
+    ).set_index("name")["nDCG@10"]
+    assert table["good"] == table["both"] == 1.0 and table["same"] == table["first"] < 1.0
+
+
+def test_costs_join_the_experiments_table():
+    frame = candidates(3, 10)
+    topics, source = frame[["qid", "query"]].drop_duplicates(), pt.Transformer.from_df(frame)
+    systems = {"first": source, "windows": source >> Rerank(SlidingWindow(4, 2), PerfectScorer(Evidence.ORDER))}
+    qrels = frame.assign(label=1)[["qid", "docno", "label"]]
+    table = pt.Experiment(systems, topics, qrels, [pt.measures.nDCG @ 10], plan="tree").merge(costs(systems), on="name")
+    assert table["calls"].tolist() == [0.0, 4.0] and table["rounds"].tolist() == [0.0, 4.0]
+    assert table["prompt_tokens"].tolist() == [0.0, 160.0]
+    assert list(table.columns) == ["name", "nDCG@10", *COLUMNS]
+
+
+def test_ledger_joins_a_per_query_experiment():
+    frame = candidates(3, 10)
+    topics, source = frame[["qid", "query"]].drop_duplicates(), pt.Transformer.from_df(frame)
+    reranker = Rerank(Pointwise(), PerfectScorer())
+    qrels = frame.assign(label=1)[["qid", "docno", "label"]]
+    results = pt.Experiment([source >> reranker], topics, qrels, [pt.measures.nDCG @ 10], perquery=True)
+    joined = results.merge(reranker.ledger.frame(), on="qid")
+    assert joined["calls"].tolist() == [10] * 3 and (joined["seconds"] >= 0).all()
+
+
+def test_ledger_tells_the_latest_run_of_a_query():
+    reranker = Rerank(Pointwise(), PerfectScorer())
+    reranker(candidates(2, 10))
+    reranker(candidates(1, 4))
+    assert {qid: entry.usage.calls for qid, entry in reranker.ledger.items()} == {"q0": 4, "q1": 10}
+    assert reranker.ledger.total.usage.calls == 24
+
+
+# --- together, apart, and going wrong -------------------------------------------------------------------------------
+
+
+@each_strategy
+def test_queries_together_equal_queries_apart(strategy):
+    frame = candidates(4, 15)
+    reranker = Rerank(strategy, PerfectScorer())
+    apart = pd.concat([reranker(frame[frame.qid == qid]) for qid in frame.qid.unique()], ignore_index=True)
+    pd.testing.assert_frame_equal(reranker(frame), apart)
+
+
+def test_a_round_of_all_queries_is_one_call_of_the_scorer():
+    scorer = PerfectScorer(Evidence.ORDER)
+    Rerank(SlidingWindow(4, 2), scorer)(candidates(5, 12))
+    assert [len(asked) for asked in scorer.rounds] == [5] * 5
+
+
+def test_a_failure_names_the_queries():
+    with pytest.raises(ScoringError, match=r"Rerank failed on the queries q0, q1, q2: the server went away"):
+        Rerank(Pointwise(), UnreachableScorer())(candidates(3))
+
+
+def test_what_was_spent_before_a_failure_stays_booked():
+    class Tiring(PerfectScorer):
+        def __call__(self, questions):
+            if len(self.rounds) == 2:
+                raise ConnectionError("enough")
+            return super().__call__(questions)
+
+    reranker = Rerank(SlidingWindow(4, 2), Tiring(Evidence.ORDER))
+    with pytest.raises(ScoringError):
+        reranker(candidates(3, 12))
+    assert reranker.ledger.total.usage.calls == 6
+
+
+@pytest.mark.parametrize("scores", [[1.0], [1.0, 2.0, 3.0]], ids=len)
+def test_a_scorer_with_the_wrong_number_of_scores_is_named(scores):
+    class Wrong(PerfectScorer):
+        def __call__(self, questions):
+            return [Answer(np.array(scores), Usage(1)) for _ in questions]
+
+    with pytest.raises(ScoringError, match=rf"gave {len(scores)} scores for 2 documents of query q0"):
+        Rerank(SlidingWindow(2, 1), Wrong())(candidates(1, 4))
+
+
+def test_a_scorer_that_skips_a_question_is_named():
+    class Lazy(PerfectScorer):
+        def __call__(self, questions):
+            return super().__call__(questions)[1:]
+
+    with pytest.raises(ScoringError, match="gave 11 answers to 12 questions"):
+        Rerank(Pointwise(), Lazy())(candidates(1))
+
+
+def test_failures_are_warned_about_once_with_their_rate():
+    class HalfSilent(PerfectScorer):
+        def __call__(self, questions):
+            answers = super().__call__(questions)
+            return [
+                SilentScorer()([q])[0] if i % 2 else a for i, (q, a) in enumerate(zip(questions, answers, strict=True))
+            ]
+
+    with pytest.warns(LLMRankWarning, match=r"18 of 36 answers .* \(50.0%\)") as caught:
+        Rerank(Pointwise(), HalfSilent())(candidates(3))
+    assert len(caught) == 1
+
+
+def test_progress_counts_every_question(monkeypatch):
+    moved = []
+
+    class Bar:
+        def __init__(self, total, **_):
+            moved.append(total)
+
+        def update(self, n):
+            moved.append(n)
+
+        def close(self):
+            moved.append("closed")
+
+    monkeypatch.setattr(pt, "tqdm", Bar)
+    Rerank(Pointwise(), PerfectScorer(), verbose=True)(candidates(3, 50))
+    assert moved == [150, 64, 64, 22, "closed"]
+
+
+# --- pairing --------------------------------------------------------------------------------------------------------
+
+
+def test_too_little_evidence_is_refused_with_what_would_work():
+    with pytest.raises(
+        ConfigurationError, match=r"Pointwise\(\) needs scores that hold .* \(ORDER\); use SlidingWindow"
+    ):
+        Rerank(Pointwise(), FirstBiasedScorer())
+    with pytest.raises(ConfigurationError, match=r"SlidingWindow.* needs the order .* \(CHOICE\); use Heapsort"):
+        Rerank(SlidingWindow(20, 10), FirstBiasedScorer(Evidence.CHOICE))
+
+
+def test_a_bubble_of_best_documents_needs_only_the_best():
+    assert Rerank(SlidingWindow(2, 1, passes=3), FirstBiasedScorer(Evidence.CHOICE))
+
+
+def test_groups_larger_than_the_scorer_takes_are_refused():
+    with pytest.raises(
+        ConfigurationError, match=r"20 documents at once, but .* at most 5; use .*SlidingWindow\(5, 2\)"
+    ):
+        Rerank(SlidingWindow(20, 10), FirstBiasedScorer(max_docs=5))
+    with pytest.raises(ConfigurationError, match="the whole list at once"):
+        Rerank(OneShot(), FirstBiasedScorer(max_docs=5))
+    assert Rerank(OneShot(), FirstBiasedScorer(max_docs=5), depth=5)
+
+
+@pytest.mark.parametrize("name", ["top_k", "depth", "num_results"])
+def test_counts_below_one_are_refused(name):
+    with pytest.raises(ConfigurationError, match=f"{name} must be at least 1"):
+        Rerank(Pointwise(), PerfectScorer(), **{name: 0})
+
+
+def test_what_is_no_strategy_or_scorer_is_refused():
+    with pytest.raises(ConfigurationError, match="'sliding' is not a strategy: pass one such as"):
+        Rerank("sliding", PerfectScorer())
+    with pytest.raises(ConfigurationError, match="'gpt' is not a scorer: pass one such as"):
+        Rerank(Pointwise(), "gpt")
+
+
+def test_a_plain_generator_function_is_a_strategy():
+    def last_first(n, k):
+        [scores] = yield [tuple(reversed(range(n)))]
+        return from_order(descending(list(reversed(range(n))), scores))
+
+    reranker = Rerank(last_first, FirstBiasedScorer())
+    frame = candidates(1, 5)
+    assert docnos(reranker(frame)) == docnos(frame)[::-1]
+    assert "last_first" in repr(reranker)
+
+
+def test_a_plain_function_asking_too_much_is_told_so():
+    def everything(n, k):
+        [scores] = yield [tuple(range(n))]
+        return scores
+
+    with pytest.raises(ConfigurationError, match="takes at most 3 documents, but the strategy asked about 12"):
+        Rerank(everything, FirstBiasedScorer(max_docs=3))(candidates(1))
