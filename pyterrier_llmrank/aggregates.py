@@ -13,8 +13,9 @@ def additive(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Scor
     """Sum of each document's scores over the groups that it was in (duoT5's SUM; PRP-Allpair).
 
     Answers are shares: they say how the belief in being best is split over the group, as with the two
-    probabilities of a pair. A document that got no answer counts as the mean of its group's others, and a group
-    without any answer as an even split, so that silence never moves anybody.
+    probabilities of a pair. A group without any answer counts as an even split, a document left out of an answer as
+    having no share in it. Where documents were in unequal numbers of groups, each counts as if it had been in the
+    average number, with even shares in those it missed; so silence never moves anybody.
 
     Args:
         n: Number of documents.
@@ -27,11 +28,8 @@ def additive(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Scor
     Reference:
         Pradeep et al., 2021 (duoT5), section 3.3; Qin et al., 2024 (PRP), section 3.3.
     """
-    total = np.zeros(n)
+    total = np.full(n, len(groups) / max(1, n))  # what even splits alone would add up to, on average
     for group, scores in zip(groups, answers, strict=True):
-        missing = np.isnan(scores)
-        if missing.any():
-            neutral = 1 / len(group) if missing.all() else float(scores[~missing].mean())
-            scores = np.where(missing, neutral, scores)
-        total[list(group)] += scores
+        if not np.isnan(scores).all():
+            total[list(group)] += np.nan_to_num(scores, nan=0.0) - 1 / len(group)
     return total

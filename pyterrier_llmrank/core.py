@@ -35,6 +35,10 @@ class Evidence(IntEnum):
     SCORE = 3
     """Values that can be compared between groups of the same query."""
 
+    def __repr__(self) -> str:
+        """As it is written in code."""
+        return f"Evidence.{self.name}"
+
 
 class Doc(NamedTuple):
     """One candidate document."""
@@ -187,12 +191,13 @@ def spelled(part: object) -> str:
 
 def brief(value: Any) -> str:  # noqa: ANN401 - any dataclass
     """The repr of a dataclass without the fields that have their default value: the call that rebuilds it."""
-    told = []
+    parts = []
     for field in fields(value):
         default = field.default_factory() if field.default_factory is not MISSING else field.default
-        if field.init and field.repr and (default is MISSING or getattr(value, field.name) != default):
-            told.append((field, spelled(getattr(value, field.name))))
-    parts = [text if field.default is MISSING and not field.kw_only else f"{field.name}={text}" for field, text in told]
+        if not (field.init and field.repr) or (default is not MISSING and getattr(value, field.name) == default):
+            continue
+        text = spelled(getattr(value, field.name))
+        parts.append(text if default is MISSING and not field.kw_only else f"{field.name}={text}")
     return f"{type(value).__name__}({', '.join(parts)})"
 
 

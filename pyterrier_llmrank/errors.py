@@ -9,7 +9,8 @@ LLMRankError
 └── ModelError (RuntimeError)
     ├── ModelNotFound                 unknown name, unreachable hub, folder without weights
     ├── PromptTooLong                 instructions alone exceed the context
-    ├── LabelError                    answer labels that are not single, distinct tokens here
+    ├── LabelError                    answer labels that the tokenizer does not tell apart here
+    │   └── SeveralTokens             … or that are more than one token; ``continuation`` can score them
     └── Unsupported                   the model does not offer the primitive asked for
 
 LLMRankWarning (UserWarning)          something was survived, and is said once with its count
@@ -59,7 +60,11 @@ class PromptTooLong(ModelError):
 
 
 class LabelError(ModelError):
-    """Answer labels that the tokenizer does not render as single, distinct tokens after this prompt."""
+    """Answer labels that the tokenizer does not tell apart after this prompt."""
+
+
+class SeveralTokens(LabelError):
+    """An answer label of more than one token; the ``continuation`` primitive can score it."""
 
 
 class Unsupported(ModelError):

@@ -198,6 +198,7 @@ def test_what_is_not_shown_is_not_told():
         (len, "len"),
         (Part("a"), "Part('a')"),
         (SlidingWindow(4, 2), "SlidingWindow(window=4, stride=2, passes=1)"),
+        (Evidence.ORDER, "Evidence.ORDER"),
         ("text", "'text'"),
         (None, "None"),
         (2.5, "2.5"),

@@ -90,7 +90,8 @@ class Model(Protocol):
         """Log-probability of each of a prompt's labels as its next token.
 
         Raises:
-            LabelError: The labels are not single, distinct tokens after this prompt; ask ``continuation``.
+            SeveralTokens: A label is more than one token after this prompt; ask ``continuation``.
+            LabelError: Two labels are the same to the tokenizer.
         """
         ...
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from string import Formatter
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Evidence, Prompt, Scores
+from pyterrier_llmrank.errors import ConfigurationError
 
 
 class Template(Protocol):
@@ -57,6 +59,29 @@ class TextTemplate(Template, Protocol):
     def parse(self, answer: str, n: int) -> Scores:
         """Scores of ``n`` documents; all NaN where the answer cannot be read."""
         ...
+
+
+def check_template(template: str, needed: Sequence[str], allowed: Sequence[str] = ()) -> None:
+    """Whether a template has its fields, and no others.
+
+    Raises:
+        ConfigurationError: It lacks one, has one that is unknown, or a stray brace.
+    """
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise ConfigurationError(f"the template {template!r} has a stray brace ({error}); double it to spell it") from error
+    if lacking := [name for name in needed if name not in found]:
+        raise ConfigurationError(f"the template {template!r} lacks {_fields(lacking)}; write it where it belongs")
+    if unknown := sorted(found - {*needed, *allowed}):
+        raise ConfigurationError(
+            f"the template {template!r} has {_fields(unknown)}, but only {_fields([*needed, *allowed])} are filled in; "
+            "double a brace to spell it"
+        )
+
+
+def _fields(names: Sequence[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)
 
 
 def one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Evidence, Message, Prompt, Scores, brief, silence
 from pyterrier_llmrank.errors import ConfigurationError
 
-from .base import one_line, without_markers
+from .base import check_template, one_line, without_markers
 from .parsing import parse_permutation
 
 SYSTEM = "You are a search assistant that orders passages by how well they answer a query."
@@ -52,7 +52,8 @@ class ListPrompt:
         template: Text with ``{n}``, ``{query}``, ``{passages}`` and ``{example}``.
 
     Raises:
-        ConfigurationError: ``labels`` or ``decode`` is none of its choices.
+        ConfigurationError: ``labels`` or ``decode`` is none of its choices, or ``template`` lacks ``{query}`` or
+            ``{passages}`` or has other fields.
 
     Reference:
         Sun et al., 2023 (RankGPT), section 3.2; Pradeep et al., 2023 (RankVicuna) for a single turn; Reddy et al.,
@@ -72,6 +73,7 @@ class ListPrompt:
             raise ConfigurationError(f"labels must be 'numbers' or 'letters', got {self.labels!r}")
         if self.decode not in (None, "generate", "first"):
             raise ConfigurationError(f"decode must be 'generate' or 'first', got {self.decode!r}")
+        check_template(self.template, ["query", "passages"], ["n", "example"])
 
     @property
     def asks(self) -> Literal["choices", "generate"]:

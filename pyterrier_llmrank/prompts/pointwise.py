@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Evidence, Message, Prompt, Scores, brief
 
-from .base import one_line
+from .base import check_template, one_line
 
 YES_NO = """\
 Query: {query}
@@ -40,6 +40,9 @@ class YesNo:
         no: The other.
         system: A system message; none by default.
 
+    Raises:
+        ConfigurationError: ``template`` lacks ``{query}`` or ``{text}``, or has other fields.
+
     Reference:
         Liang et al., 2022 (HELM), and Nogueira et al., 2020, for two answer tokens in place of generation.
     """
@@ -50,6 +53,9 @@ class YesNo:
     system: str = ""
 
     __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_template(self.template, ["query", "text"], ["yes", "no"])
 
     @property
     def gives(self) -> Evidence:
@@ -89,6 +95,9 @@ class QueryPrompt:
         template: Text with ``{text}``.
         raw: Whether to leave out the chat template, for base models and checkpoints trained without one.
 
+    Raises:
+        ConfigurationError: ``template`` lacks ``{text}``, or has other fields.
+
     Reference:
         Sachan et al., 2022 (UPR).
     """
@@ -97,6 +106,9 @@ class QueryPrompt:
     raw: bool = False
 
     __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_template(self.template, ["text"])
 
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The document; ``query`` is not part of the prompt, the model is asked how likely it is."""

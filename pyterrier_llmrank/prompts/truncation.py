@@ -111,8 +111,12 @@ def _capped(
 
 
 def _cut(text: str, ends: Sequence[int], cap: int) -> tuple[str, int]:
-    """The first ``cap`` tokens of a text, and how many were left out."""
-    return (text, 0) if len(ends) <= cap else (text[: ends[cap - 1]] if cap else "", len(ends) - cap)
+    """The first ``cap`` tokens of a text, and how many were left out; a character of several tokens is not broken."""
+    if len(ends) <= cap:
+        return text, 0
+    while cap and ends[cap] == ends[cap - 1]:
+        cap -= 1
+    return text[: ends[cap - 1]] if cap else "", len(ends) - cap
 
 
 def _shortened(
@@ -122,8 +126,9 @@ def _shortened(
     query, texts = item
     ends = ruler.token_ends(texts)
     counts = [len(of_text) for of_text in ends]
-    allowance = room - (length - sum(counts))
-    while allowance >= len(texts):
+    fixed = length - sum(counts)
+    allowance = room - fixed
+    while allowance >= sum(count > 0 for count in counts):
         cap = even_cap(counts, allowance)
         cuts = [_cut(text, of_text, cap) for text, of_text in zip(texts, ends, strict=True)]
         prompt = template.render(query, [text for text, _ in cuts])
@@ -133,5 +138,5 @@ def _shortened(
         allowance = min(allowance, sum(min(count, cap) for count in counts)) - (length - room)
     raise PromptTooLong(
         f"instructions, query and identifiers of {len(texts)} documents leave no room for the documents themselves: "
-        f"{length - sum(counts)} of {room} tokens; use a smaller window, a shorter query, or a model with more context"
+        f"{fixed} of {room} tokens; use a smaller window, a shorter query, or a model with more context"
     )

@@ -77,6 +77,8 @@ class BiEncoder(Local):
 
         A document that several questions share is charged to the first of them.
         """
+        if not questions:
+            return []
         queries = _places(one.query for one in questions)
         docs = _places(doc.text for one in questions for doc in one.docs)
         query_vectors, query_inputs = self.encode(list(queries), self.query_prefix)

@@ -54,6 +54,8 @@ class CrossEncoder(Local):
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; all pairs of all questions are batched together."""
+        if not questions:
+            return []
         self.load()
         pairs = [(one.query, doc.text) for one in questions for doc in one.docs]
         first = [self._plain.plain(query) for query, _ in pairs]

@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, Scores, Usage, brief, silence
-from pyterrier_llmrank.errors import ConfigurationError, LabelError, LLMRankWarning, Unsupported
+from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, SeveralTokens, Unsupported
 from pyterrier_llmrank.models import Model
 from pyterrier_llmrank.prompts.base import ChoiceTemplate, Template, TextTemplate
 from pyterrier_llmrank.prompts.truncation import fit
@@ -84,6 +84,8 @@ class Prompted:
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; all prompts of all questions go to the model together."""
+        if not questions:
+            return []
         alone = self.prompt.max_docs == 1
         items: list[Item] = []
         for question in questions:
@@ -148,21 +150,37 @@ class Prompted:
 def _label_logprobs(
     model: Model, prompts: Sequence[Prompt], labels: Sequence[tuple[str, ...]]
 ) -> tuple[list[Scores], list[Usage]]:
-    """Log-probabilities of labels as next tokens; as whole continuations where they are not single tokens."""
-    try:
-        scored = model.choices(prompts, labels)
-        return [one.logprobs for one in scored], [one.usage for one in scored]
-    except LabelError:
-        if "continuation" not in model.can:
-            raise
-    pairs = [(prompt, label) for prompt, names in zip(prompts, labels, strict=True) for label in names]
-    read = iter(model.continuation([prompt for prompt, _ in pairs], [label for _, label in pairs]))
-    logprobs, usages = [], []
-    for names in labels:
+    """Log-probabilities of labels as next tokens; as whole continuations where they are not single tokens.
+
+    Prompts with other labels go apart, so that it depends on none of them how a prompt is read.
+    """
+    read: dict[int, tuple[Scores, Usage]] = {}
+    for names in dict.fromkeys(labels):
+        places = [place for place, own in enumerate(labels) if own == names]
+        own = [prompts[place] for place in places]
+        try:
+            scored = [(one.logprobs, one.usage) for one in model.choices(own, [names] * len(own))]
+        except SeveralTokens:
+            if "continuation" not in model.can:
+                raise
+            scored = _spelled_out(model, own, names)
+        read.update(zip(places, scored, strict=True))
+    return [read[place][0] for place in range(len(prompts))], [read[place][1] for place in range(len(prompts))]
+
+
+def _spelled_out(model: Model, prompts: Sequence[Prompt], names: Sequence[str]) -> list[tuple[Scores, Usage]]:
+    """Log-probabilities of labels as whole texts.
+
+    The beginning of the answer counts as a part of each, as a label that merges with it could not be compared else.
+    """
+    bare = [replace(prompt, answer="") for prompt in prompts for _ in names]
+    read = iter(model.continuation(bare, [prompt.answer + name for prompt in prompts for name in names]))
+    scored = []
+    for _ in prompts:
         own = [next(read) for _ in names]
-        logprobs.append(np.array([one.logprobs.sum() for one in own]))
-        usages.append(sum((one.usage for one in own), Usage()))
-    return logprobs, usages
+        sums = np.array([one.logprobs.sum() for one in own])
+        scored.append((sums, sum((one.usage for one in own), Usage())))
+    return scored
 
 
 def _reply(scores: Scores, usage: Usage, lost: int) -> Reply:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from pyterrier_llmrank.core import Answer, Evidence, Question, Usage, brief
+from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, brief
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import Model
 from pyterrier_llmrank.prompts.pointwise import QueryPrompt
@@ -19,7 +19,7 @@ END = 2  # tokens that may close a query
 
 @dataclass(frozen=True, repr=False)
 class QueryLikelihood:
-    """Scores each document by the log-probability of the query's tokens after it.
+    """Scores each document by the log-probability of the query's tokens after it; NaN for an empty query.
 
     Scores are natural logs: the mean over the query's tokens, or their sum. For one query both order documents alike;
     the mean can be compared between queries of different lengths. Encoder-decoders count their end token, as UPR does.
@@ -66,6 +66,8 @@ class QueryLikelihood:
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; all documents of all questions go to the model together."""
+        if not questions:
+            return []
         queries = [self.model.plain(" ".join(question.query.split())) for question in questions]
         items = [
             (q, [self.model.plain(doc.text)]) for q, one in zip(queries, questions, strict=True) for doc in one.docs
@@ -79,7 +81,13 @@ class QueryLikelihood:
             scores, usage = [], Usage()
             for _ in question.docs:
                 tokens, prompt = next(scored)
-                scores.append(tokens.logprobs.mean() if self.reduce == "mean" else tokens.logprobs.sum())
-                usage += replace(tokens.usage, truncated_tokens=prompt.lost)
+                scores.append(self._reduced(tokens.logprobs))
+                usage += replace(tokens.usage, truncated_tokens=prompt.lost, failures=int(not tokens.logprobs.size))
             answers.append(Answer(np.array(scores), usage))
         return answers
+
+    def _reduced(self, logprobs: Scores) -> float:
+        """Mean or sum; NaN of nothing."""
+        if not logprobs.size:
+            return np.nan
+        return float(logprobs.mean() if self.reduce == "mean" else logprobs.sum())

@@ -51,8 +51,9 @@ class SlidingWindow:
 
     @property
     def needs(self) -> Evidence:
-        """The order of a window; its best document is enough where windows share just one (a bubble sort)."""
-        return Evidence.CHOICE if self.stride == self.window - 1 else Evidence.ORDER
+        """The order of a window; its best document is enough for a bubble sort of one pass, or of pairs."""
+        bubble = self.stride == self.window - 1 and (self.passes == 1 or self.window == 2)
+        return Evidence.CHOICE if bubble else Evidence.ORDER
 
     @property
     def group_size(self) -> int | None:

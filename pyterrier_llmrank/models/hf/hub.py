@@ -29,7 +29,13 @@ def is_path(name: str) -> bool:
 def where(name: str, revision: str | None) -> Where:
     """Looks for a model by name; asks the hub once, without retries, where it is neither a folder nor in the cache."""
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if Path(name).is_dir():
         return Where.HERE
@@ -41,6 +47,8 @@ def where(name: str, revision: str | None) -> Where:
         if constants.HF_HUB_OFFLINE:
             return Where.UNREACHABLE
         HfApi().model_info(name, revision=revision, timeout=TIMEOUT)
+    except GatedRepoError:
+        return Where.HUB
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         return Where.NOWHERE
     except (HfHubHTTPError, OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Kind = Literal["language", "classifier", "encoder"]
+
+HEADS = {  # task, what the names of its architectures hold, what to use instead
+    "language": (
+        "language-model",
+        "ForCausalLM|LMHead|Seq2SeqLM|ConditionalGeneration",
+        "a language model, or CrossEncoder or BiEncoder for an encoder",
+    ),
+    "classifier": (
+        "sequence-classification",
+        "SequenceClassification",
+        "a cross-encoder checkpoint, or PointwiseLLM for a language model",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -38,9 +51,9 @@ class Checkpoint:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str | os.PathLike) or not str(self.name).strip():
+        if not isinstance(self.name, str) or not self.name.strip():
             raise ConfigurationError(f"a model is named by a folder or a name on the hub, got {self.name!r}")
-        if is_path(str(self.name)) and not Path(self.name).is_dir():
+        if is_path(self.name) and not Path(self.name).is_dir():
             raise ModelNotFound(f"there is no folder {self.name}; {REMEDY}")
 
     def check(self) -> None:
@@ -95,6 +108,7 @@ def load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
 
 def _load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
     import torch
+    from safetensors import SafetensorError
 
     found = where(checkpoint.name, checkpoint.revision)
     if found in (Where.NOWHERE, Where.UNREACHABLE):
@@ -103,7 +117,7 @@ def _load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
     dtype = pick_dtype(checkpoint.dtype, device)
     try:
         network, tokenizer = _from_pretrained(kind, checkpoint, dtype)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _explained(checkpoint, error) from error
     with torch.inference_mode(False):
         network = network.to(torch.device(device)).eval().requires_grad_(False)  # type: ignore[arg-type]
@@ -124,21 +138,23 @@ def _from_pretrained(
     if kind == "language":
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     elif kind == "classifier":
-        _check_head(checkpoint, config)
         auto = transformers.AutoModelForSequenceClassification
+    _check_head(kind, checkpoint, config)
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.name, **shared)
     network = auto.from_pretrained(checkpoint.name, dtype=dtype, use_safetensors=True, **shared)
     return network, tokenizer
 
 
-def _check_head(checkpoint: Checkpoint, config: PretrainedConfig) -> None:
-    """A classification head that was not trained would be made up at random, and so would its scores."""
-    if any("SequenceClassification" in name for name in config.architectures or []):
+def _check_head(kind: Kind, checkpoint: Checkpoint, config: PretrainedConfig) -> None:
+    """A head that was not trained would be made up at random, and so would its scores."""
+    if kind == "encoder" or not config.architectures and kind == "language":
+        return
+    task, trained, instead = HEADS[kind]
+    if any(re.search(trained, name) for name in config.architectures or []):
         return
     found = ", ".join(config.architectures or ["no architecture named"])
     raise ModelError(
-        f"{checkpoint.name} has no trained sequence-classification head ({found}), so its scores would be random; "
-        "use a cross-encoder checkpoint, or PointwiseLLM for a language model"
+        f"{checkpoint.name} has no trained {task} head ({found}), so its scores would be random; use {instead}"
     )
 
 
@@ -178,6 +194,8 @@ def _explained(checkpoint: Checkpoint, error: Exception) -> ModelError:
     name, folder = checkpoint.name, Path(checkpoint.name)
     if "trust_remote_code" in str(error):
         return ModelError(f"{name} comes with code of its own; if you trust it, load it with trust_remote_code=True")
+    if "gated repo" in str(error):
+        return ModelNotFound(f"the model {name!r} is gated: accept its terms on the hub, then log in (`hf auth login`)")
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             return ModelNotFound(f"the folder {name} holds no config.json; {REMEDY}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -47,13 +48,15 @@ class Local:
     kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
+        if isinstance(self.name, os.PathLike):
+            object.__setattr__(self, "name", os.fspath(self.name))
         self._checkpoint()
         for field, value in (("batch_tokens", self.batch_tokens), ("max_length", self.max_length)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{field} must be at least 1 token, got {value}")
 
     def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(str(self.name), self.revision, self.device, self.dtype, self.trust_remote_code)
+        return Checkpoint(self.name, self.revision, self.device, self.dtype, self.trust_remote_code)
 
     @cached_property
     def _loaded(self) -> Loaded:

@@ -9,13 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from pyterrier_llmrank.core import Prompt, Usage
-from pyterrier_llmrank.errors import PromptTooLong
+from pyterrier_llmrank.errors import ModelError, PromptTooLong
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, TokenLogprobs
 
 from .local import Local
 from .reading import Read, read_logprobs
 from .text import Rendered, TextSide, common_prefix
 from .writing import end_tokens, write
+
+NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +64,8 @@ class HFModel(Local):
         """Log-probability of each label as the next token, one forward pass per prompt.
 
         Raises:
-            LabelError: A label is not a single token after its prompt, or two are the same.
+            SeveralTokens: A label is more than one token after its prompt.
+            LabelError: Two labels are the same to the tokenizer.
             PromptTooLong: A prompt exceeds the context.
         """
         rendered, ids = self._ready(prompts)
@@ -72,6 +75,8 @@ class HFModel(Local):
             tokens = self._text.labels(one, names)
             side = start if self._text.encoder_decoder else row
             kept = side[: len(side) - tokens.dropped]
+            if not kept:
+                raise ModelError(NOTHING)
             side = kept + tokens.shared
             common = [(place - 1, side[place]) for place in range(len(kept), len(side))]
             reads.append(self._read(row, side, common + [(len(side) - 1, token) for token in tokens.ids]))
@@ -100,7 +105,9 @@ class HFModel(Local):
             sides, bases = self._text.prompts(rendered, tails), ids
         reads = []
         for row, side, base in zip(ids, sides, bases, strict=True):
-            first = max(1, common_prefix(base, side))
+            first = common_prefix(base, side)
+            if not first:
+                raise ModelError(NOTHING)
             wanted = [(place - 1, side[place]) for place in range(first, len(side))]
             reads.append(self._read(row, side, wanted))
         values = read_logprobs(self._loaded, reads, self._budget)
@@ -127,16 +134,21 @@ class HFModel(Local):
         ids = self._text.prompts(rendered)
         for row in ids:
             if not row:
-                raise PromptTooLong("an empty prompt holds nothing to read; give it a text")
-            if self.context is not None and len(row) + reserve > self.context:
-                raise PromptTooLong(
-                    f"a prompt of {len(row)} tokens with an answer of {reserve} exceeds the {self.context} tokens of "
-                    f"{self.name}; use fewer or shorter documents (window=, max_doc_tokens=)"
-                )
+                raise ModelError(NOTHING)
+            self._check_length(len(row), reserve)
         return rendered, ids
+
+    def _check_length(self, tokens: int, reserve: int = 0) -> None:
+        """Refuses a sequence that exceeds the context."""
+        if self.context is not None and tokens + reserve > self.context:
+            raise PromptTooLong(
+                f"a prompt of {tokens} tokens with an answer of {reserve} exceeds the {self.context} tokens of "
+                f"{self.name}; use fewer or shorter documents (window=, max_doc_tokens=)"
+            )
 
     def _read(self, encoder: list[int], side: list[int], wanted: list[tuple[int, int]]) -> Read:
         """What to read of the side where the answer is; a decoder-only model has no other."""
+        self._check_length(len(side))
         return Read(encoder, side, wanted) if self._text.encoder_decoder else Read(side, [], wanted)
 
     def _starts(self, rendered: Sequence[Rendered]) -> list[list[int]]:

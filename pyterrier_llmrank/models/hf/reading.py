@@ -52,6 +52,8 @@ def read_logprobs(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list
     def work(batch: list[int]) -> None:
         chosen = [reads[item] for item in batch]
         spots = [(row, position) for row, read in enumerate(chosen) for position in read.positions]
+        if not spots:
+            return
         place = {spot: index for index, spot in enumerate(spots)}
         with torch.inference_mode():
             logits = forward(loaded, chosen, spots).float()  # (spots, vocabulary)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyterrier_llmrank.core import Message, Prompt
-from pyterrier_llmrank.errors import LabelError
+from pyterrier_llmrank.errors import LabelError, SeveralTokens, Unsupported
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,7 +63,9 @@ class TextSide:
         self.encoder_decoder = encoder_decoder
         self.chat = bool(tokenizer.chat_template) if chat is None else chat
         self.thinking = thinking
-        self._labels: dict[tuple[str, tuple[str, ...]], LabelTokens] = {}
+        self._labels: dict[tuple[str, str, tuple[str, ...]], LabelTokens] = {}
+        if self.chat and not tokenizer.chat_template:
+            raise Unsupported(f"{tokenizer.name_or_path} has no chat template; load it with chat=False")
 
     def render(self, prompt: Prompt) -> Rendered:
         """The prompt as the text that is tokenised whole."""
@@ -131,10 +133,11 @@ class TextSide:
         """How labels are tokenised after this prompt; worked out once for prompts that end alike.
 
         Raises:
-            LabelError: A label is not told by a single token here, or two are the same.
+            SeveralTokens: A label is not told by a single token here.
+            LabelError: Two labels are the same to the tokenizer.
         """
         before = rendered.answer if self.encoder_decoder else rendered.text
-        key = (before[-TAIL:], tuple(labels))
+        key = (before[-TAIL:], rendered.glue, tuple(labels))
         if key not in self._labels:
             self._labels[key] = self._resolve(before, rendered, labels)
         return self._labels[key]
@@ -143,14 +146,18 @@ class TextSide:
         special = rendered.special and not self.encoder_decoder
         base, *whole = self.encode([before, *(before + rendered.glue + label for label in labels)], special=special)
         shared = min(common_prefix(whole[0], ids) for ids in whole[1:]) if len(whole) > 1 else len(whole[0]) - 1
-        if len({tuple(ids) for ids in whole}) < len(whole):
-            raise LabelError(f"the labels {list(labels)} are not all different after this prompt; use others")
-        for label, ids in zip(labels, whole, strict=True):
-            if len(ids) != shared + 1:
-                pieces = self.tokenizer.convert_ids_to_tokens(ids[shared:])
+        pieces = [self.tokenizer.convert_ids_to_tokens(ids[common_prefix(base, ids) :]) for ids in whole]
+        for place, (label, ids) in enumerate(zip(labels, whole, strict=True)):
+            if (twin := whole.index(ids)) < place:
                 raise LabelError(
-                    f"the label {label!r} is not one token after this prompt but {len(pieces)}: {pieces}; "
-                    "use other labels (such as letters), or a model with another tokenizer"
+                    f"the labels {labels[twin]!r} and {label!r} are the same after this prompt: {pieces[place]}; use "
+                    "other labels, or a model with another tokenizer"
+                )
+        for label, ids, own in zip(labels, whole, pieces, strict=True):
+            if len(ids) != shared + 1:
+                raise SeveralTokens(
+                    f"the label {label!r} is {own} after this prompt, not one token that tells it from the others; use "
+                    "other labels (such as letters), or a model with another tokenizer"
                 )
         kept = common_prefix(base, whole[0][:shared])
         return LabelTokens(len(base) - kept, whole[0][kept:shared], [ids[shared] for ids in whole])

@@ -1,0 +1,92 @@
+"""A random decoder of a real model's shape with a word-level tokenizer, and passages of known length."""
+
+from __future__ import annotations
+
+import json
+import platform
+import random
+import resource
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+VOCABULARY = 32_000
+
+
+def save_decoder(folder, *, hidden=768, layers=12, heads=12, kv_heads=4, vocabulary=VOCABULARY):
+    """Writes a random Qwen3-style checkpoint (83 M parameters, and 25 M of embeddings) and its tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        intermediate_size=3 * hidden,
+        head_dim=hidden // heads,
+        vocab_size=vocabulary,
+        max_position_embeddings=32_768,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    network = Qwen3ForCausalLM(config)
+    with torch.no_grad():  # sharper attention than random weights have, so that differences would show
+        for layer in network.model.layers:
+            layer.self_attn.q_proj.weight.mul_(4)
+            layer.self_attn.k_proj.weight.mul_(4)
+    network.save_pretrained(folder)
+    words = ["<pad>", "<end>", "yes", "no", "[UNK]", *(f"w{i}" for i in range(vocabulary - 5))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", unk_token="[UNK]", model_max_length=32_768
+    ).save_pretrained(folder)
+
+
+def words(n, rng):
+    """A text of ``n`` tokens."""
+    return " ".join(f"w{rng.randrange(VOCABULARY - 5)}" for _ in range(n))
+
+
+def workload(queries, docs, *, instruction=40, query=15, passage=115, spread=45, suffix=20, seed=0):
+    """(start, passages) per query: prompts of about 190 tokens, of which the first 55 are shared by a query's documents."""
+    rng = random.Random(seed)
+    head, tail = words(instruction, rng), words(suffix, rng)
+    lengths = [[int(min(250, max(30, rng.gauss(passage, spread)))) for _ in range(docs)] for _ in range(queries)]
+    return [(f"{head} {words(query, rng)}", [f"{words(n, rng)} {tail}" for n in of_query]) for of_query in lengths]
+
+
+@contextmanager
+def clock(into):
+    """Adds wall and CPU seconds (user and system, all threads) of a block to ``into``."""
+    before, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    yield
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    into["wall_s"] = time.perf_counter() - wall
+    into["cpu_s"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def save_results(name, results):
+    """Keeps figures beside the benchmark, with what they were measured on."""
+    import torch
+    import transformers
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    machine = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "processor": platform.machine(),
+    }
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n", encoding="utf-8")
+    print(f"kept in {path}")
