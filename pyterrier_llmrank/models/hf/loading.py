@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
@@ -72,6 +73,7 @@ class Loaded:
     def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.network = network
         self.tokenizer = tokenizer
+        self.shares_prefixes: bool | None = None  # unknown until tried
 
     @property
     def device(self) -> torch.device:
@@ -79,11 +81,20 @@ class Loaded:
         return self.network.device
 
     @property
+    def known_ids(self) -> int:
+        """Token ids that the network has an embedding for; those that were added to the tokenizer later come after."""
+        return len(self.network.get_input_embeddings().weight)  # type: ignore[arg-type]
+
+    @cached_property
     def context(self) -> int | None:
         """Tokens it was made for; None where it does not say."""
         config = self.network.config.get_text_config(decoder=True)
         limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
         limits.append(self.tokenizer.model_max_length)
+        for name, module in self.network.named_modules():
+            padding = getattr(module, "padding_idx", None) if name.endswith("position_embeddings") else None
+            if padding is not None:  # RoBERTa and its like count positions from there on
+                limits.append(module.num_embeddings - padding - 1)
         known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**9]
         return min(known, default=None)
 
@@ -140,14 +151,14 @@ def _from_pretrained(
     elif kind == "classifier":
         auto = transformers.AutoModelForSequenceClassification
     _check_head(kind, checkpoint, config)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.name, **shared)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.name, truncation_side="right", **shared)
     network = auto.from_pretrained(checkpoint.name, dtype=dtype, use_safetensors=True, **shared)
     return network, tokenizer
 
 
 def _check_head(kind: Kind, checkpoint: Checkpoint, config: PretrainedConfig) -> None:
     """A head that was not trained would be made up at random, and so would its scores."""
-    if kind == "encoder" or not config.architectures and kind == "language":
+    if kind == "encoder" or (kind == "language" and not config.architectures):
         return
     task, trained, instead = HEADS[kind]
     if any(re.search(trained, name) for name in config.architectures or []):

@@ -13,7 +13,8 @@ from pyterrier_llmrank.errors import ModelError, PromptTooLong
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, TokenLogprobs
 
 from .local import Local
-from .reading import Read, read_logprobs
+from .reading import Read
+from .sharing import Reading, read_logprobs
 from .text import Rendered, TextSide, common_prefix
 from .writing import end_tokens, write
 
@@ -81,10 +82,10 @@ class HFModel(Local):
             common = [(place - 1, side[place]) for place in range(len(kept), len(side))]
             reads.append(self._read(row, side, common + [(len(side) - 1, token) for token in tokens.ids]))
         scores = []
-        for values, read, names in zip(read_logprobs(self._loaded, reads, self._budget), reads, labels, strict=True):
-            split = len(values) - len(names)
-            logprobs = values[split:] + values[:split].sum()
-            scores.append(ChoiceScores(logprobs, np.zeros(len(names), dtype=bool), _usage(read)))
+        for reading, read, names in zip(read_logprobs(self._loaded, reads, self._budget), reads, labels, strict=True):
+            split = len(reading.logprobs) - len(names)
+            logprobs = reading.logprobs[split:] + reading.logprobs[:split].sum()
+            scores.append(ChoiceScores(logprobs, np.zeros(len(names), dtype=bool), _usage(read, reading)))
         return scores
 
     def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
@@ -110,8 +111,11 @@ class HFModel(Local):
                 raise ModelError(NOTHING)
             wanted = [(place - 1, side[place]) for place in range(first, len(side))]
             reads.append(self._read(row, side, wanted))
-        values = read_logprobs(self._loaded, reads, self._budget)
-        return [TokenLogprobs(logprobs, _usage(read)) for logprobs, read in zip(values, reads, strict=True)]
+        readings = read_logprobs(self._loaded, reads, self._budget)
+        return [
+            TokenLogprobs(reading.logprobs, _usage(read, reading))
+            for reading, read in zip(readings, reads, strict=True)
+        ]
 
     def generate(self, prompts: Sequence[Prompt], *, max_tokens: int) -> list[Generation]:
         """Greedy answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says."""
@@ -160,5 +164,5 @@ class HFModel(Local):
         return [[start, *row] for row in self._text.answers(rendered)]
 
 
-def _usage(read: Read) -> Usage:
-    return Usage(calls=1, prompt_tokens=len(read.ids) + len(read.decoder))
+def _usage(read: Read, reading: Reading) -> Usage:
+    return Usage(calls=1, prompt_tokens=len(read.ids) + len(read.decoder), cached_tokens=reading.cached)

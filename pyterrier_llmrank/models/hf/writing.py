@@ -106,8 +106,7 @@ def end_tokens(loaded: Loaded) -> set[int]:
 
 def pad_token(loaded: Loaded) -> int:
     """The id that fills up; masked, so any that the network has an embedding for will do where there is none."""
-    known = loaded.network.get_input_embeddings().weight.shape[0]
     for token in (loaded.tokenizer.pad_token_id, loaded.network.generation_config.pad_token_id, *end_tokens(loaded)):
-        if token is not None and 0 <= token < known:
+        if token is not None and token < loaded.known_ids:
             return int(token)
     return 0
