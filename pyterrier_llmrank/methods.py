@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from typing import Literal
 
 from .models import HFModel, Model
@@ -32,7 +33,7 @@ class PointwiseLLM(Rerank):
 
     def __init__(
         self,
-        model: str | Model = DEFAULT_MODEL,
+        model: str | PathLike[str] | Model = DEFAULT_MODEL,
         *,
         max_doc_tokens: int | None = 512,
         depth: int | None = None,
@@ -73,7 +74,7 @@ class ListwiseLLM(Rerank):
 
     def __init__(
         self,
-        model: str | Model = DEFAULT_MODEL,
+        model: str | PathLike[str] | Model = DEFAULT_MODEL,
         *,
         window: int = 20,
         stride: int = 10,
@@ -102,14 +103,14 @@ class ListwiseLLM(Rerank):
         )
 
 
-def as_model(model: str | Model) -> Model:
+def as_model(model: str | PathLike[str] | Model) -> Model:
     """A model from its name: a local Hugging Face model, unless the hub says that there is none of this name.
 
     Raises:
         ModelNotFound: No such folder, or no such model on the hub.
     """
-    if not isinstance(model, str):
+    if not isinstance(model, str | PathLike):
         return model
-    named = HFModel(model)
+    named = HFModel(fspath(model))
     named.check()
     return named

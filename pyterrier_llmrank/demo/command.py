@@ -77,4 +77,4 @@ def _hide_loading_bars() -> None:
     """Weights this small load at once."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

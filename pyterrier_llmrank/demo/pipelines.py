@@ -7,6 +7,7 @@ from typing import Literal
 
 import pandas as pd
 import pyterrier as pt
+from ir_measures import nDCG
 
 from pyterrier_llmrank.methods import ListwiseLLM
 from pyterrier_llmrank.rerank import Rerank, costs
@@ -53,9 +54,9 @@ def compare(systems: Mapping[str, pt.Transformer], topics: pd.DataFrame, qrels: 
         calls, prompt_tokens, output_tokens and seconds of the reranker.
     """
     results = pt.Experiment(
-        dict(systems), topics, qrels, [pt.measures.nDCG @ 10], baseline=BASELINE, plan="tree", verbose=False
+        list(systems.values()), topics, qrels, [nDCG @ 10], names=list(systems), baseline=0, plan="tree", verbose=False
     )
-    table = results.merge(costs(systems), on="name")
+    table: pd.DataFrame = results.merge(costs(systems), on="name")
     base = table["nDCG@10"].iloc[0]
     gains = table["nDCG@10"] > base
     certain = table["nDCG@10 p-value"] < LEVEL

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from models.test_loading import ask, byte_tokenizer, decoder, local
+from tiny import ask, byte_tokenizer, decoder, local
 
 from pyterrier_llmrank.errors import ModelError
 from pyterrier_llmrank.models.hf.batching import Budget, in_batches, plan

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from models.test_loading import (
+from shared_data import SHARED
+from tiny import (
     BOS,
     CHATML,
     END,
@@ -21,7 +22,6 @@ from models.test_loading import (
     saved,
     settings,
 )
-from shared_data import SHARED
 
 from pyterrier_llmrank.core import Message, Prompt
 from pyterrier_llmrank.errors import LabelError, ModelError, PromptTooLong, SeveralTokens

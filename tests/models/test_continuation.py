@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import transformers
-from models.test_loading import (
+from shared_data import SHARED, parity
+from tiny import (
     BOS,
     CHATML,
     ask,
@@ -16,7 +17,6 @@ from models.test_loading import (
     local,
     saved,
 )
-from shared_data import SHARED, parity
 
 from pyterrier_llmrank.core import Doc, Message, Prompt, Question
 from pyterrier_llmrank.errors import ModelError, PromptTooLong

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from models.test_loading import (
+from shared_data import SHARED
+from tiny import (
     CHATML,
     END,
     STOP,
@@ -21,7 +22,6 @@ from models.test_loading import (
     saved,
     settings,
 )
-from shared_data import SHARED
 
 from pyterrier_llmrank.errors import PromptTooLong
 

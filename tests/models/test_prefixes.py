@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+from tiny import byte_tokenizer, saved, settings
 
 from pyterrier_llmrank.core import Message, Prompt
 from pyterrier_llmrank.models import HFModel
@@ -104,8 +105,8 @@ def checkpoint(request, tmp_path_factory):
         "gpt2": lambda: transformers.GPT2Config(
             vocab_size=len(WORDS), n_embd=32, n_layer=2, n_head=4, n_positions=512, initializer_range=0.3
         ),
-        "gemma2": lambda: transformers.Gemma2Config(**shape, sliding_window=16, final_logit_softcapping=3.0),
-        "mistral window": lambda: transformers.MistralConfig(**shape, sliding_window=16),
+        "gemma2": lambda: transformers.Gemma2Config(**shape, sliding_window=64, final_logit_softcapping=3.0),
+        "mistral window": lambda: transformers.MistralConfig(**shape, sliding_window=64),
     }[request.param]()
     folder = tmp_path_factory.mktemp(request.param.replace(" ", "_"))
     network = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
@@ -127,7 +128,7 @@ def prompts(seed=0, queries=3, docs=5):
 
     start = text(12)
     heads = [f"{start} {text(18)}" for _ in range(queries)]
-    texts = [f"{head} {text(rng.randrange(1, 40))}" for head in heads for _ in range(docs)]
+    texts = [f"{head} {text(rng.randrange(1, 60))}" for head in heads for _ in range(docs)]
     return [Prompt((Message("user", one),), raw=True) for one in texts]
 
 
@@ -143,6 +144,22 @@ def test_a_shared_prefix_changes_no_score(checkpoint, batch_tokens):
     for one, prompt, text in zip(read, asked, texts, strict=True):
         [alone] = HFModel(checkpoint, device="cpu").continuation([prompt], [text])
         np.testing.assert_allclose(one.logprobs, alone.logprobs, atol=1e-5)
+
+
+def test_prefixes_within_a_sliding_window_are_exact_too(tmp_path):
+    """Prompts that outgrow the window, with prefixes that fit in it and prefixes that do not."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = byte_tokenizer()
+    config = transformers.MistralConfig(**settings(tokenizer, sliding_window=24))
+    model = HFModel(saved(tmp_path, tokenizer, config), device="cpu")
+    rng = random.Random(2)
+    for length in (10, 20, 40):
+        head = "".join(rng.choice("abcdefgh ") for _ in range(length))
+        asked = [Prompt((Message("user", head + c * 3 + d * 30),), raw=True) for c in "xyz" for d in "pq"]
+        labels = [["A", "B"]] * len(asked)
+        for one, prompt in zip(model.choices(asked, labels), asked, strict=True):
+            [alone] = model.choices([prompt], [["A", "B"]])
+            np.testing.assert_allclose(one.logprobs, alone.logprobs, atol=1e-5)
 
 
 def test_tokens_that_were_not_computed_again_are_counted(checkpoint):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 import transformers
-from models.test_loading import CHATML, byte_tokenizer
 from shared_data import SHARED
+from tiny import CHATML, byte_tokenizer
 
 from pyterrier_llmrank.core import Message, Prompt
 from pyterrier_llmrank.errors import PromptTooLong

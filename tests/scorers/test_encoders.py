@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from models.test_loading import BOS, START, STOP, byte_tokenizer, saved, settings
+from tiny import BOS, START, STOP, byte_tokenizer, saved, settings
 from tokenizers import processors
 
 from pyterrier_llmrank.core import Doc, Evidence, Question

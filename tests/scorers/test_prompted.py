@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import transformers
-from models.test_loading import CHATML, byte_tokenizer, decoder, encoder_decoder, full_logprobs, local
 from shared_data import SHARED
+from tiny import CHATML, byte_tokenizer, decoder, encoder_decoder, full_logprobs, local
 
 from pyterrier_llmrank import ListwiseLLM, PointwiseLLM, Rerank
 from pyterrier_llmrank.core import Doc, Evidence, Question, Usage

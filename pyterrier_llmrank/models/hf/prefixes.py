@@ -26,7 +26,7 @@ class Shared(NamedTuple):
         return self.length * (len(self.items) - 1)
 
 
-def shared_prefixes(sequences: Sequence[Sequence[int]], limits: Sequence[int]) -> list[Shared]:
+def shared_prefixes(sequences: Sequence[list[int]], limits: Sequence[int]) -> list[Shared]:
     """Groups that save many tokens when each computes its prefix once (one level: no prefix within a prefix).
 
     Chosen bottom-up, from the longest prefixes to the shortest: not always the best of all groupings, but near it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,16 +56,26 @@ def _groups(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Share
     """Groups whose prefix is worth computing apart; on a GPU, those that still fill a batch."""
     if loaded.network.config.is_encoder_decoder or loaded.shares_prefixes is False:
         return []
+    window = _window(loaded)
     asked = [item for item, read in enumerate(reads) if read.wanted]
     limits = [min(reads[item].positions) for item in asked]  # what is read belongs to the rest
     groups = []
     for length, places in shared_prefixes([reads[item].ids for item in asked], limits):
+        if window is not None and length >= window:
+            continue  # the cache of a sliding layer holds no more than its window
         group = Shared(length, [asked[place] for place in places])
         tokens = sum(len(reads[item].ids) for item in group.items)
         full = loaded.device.type == "cpu" or tokens - group.saved >= budget.tokens // 4
         if full and group.saved > WORTH * tokens:
             groups.append(group)
     return groups
+
+
+def _window(loaded: Loaded) -> int | None:
+    """How far back the nearest-sighted layer can see; None for all the way."""
+    config = loaded.network.config.get_text_config(decoder=True)
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return min((window for window in windows if isinstance(window, int)), default=None)
 
 
 def _exact(loaded: Loaded, reads: Sequence[Read], group: Shared, budget: Budget) -> bool:
@@ -129,6 +139,7 @@ def _for_batch(loaded: Loaded, prefix: DynamicCache, rows: int) -> DynamicCache:
     from transformers import DynamicCache
 
     cache = DynamicCache(config=loaded.network.config)
-    for number, layer in enumerate(prefix.layers):
+    layers: list[Any] = prefix.layers  # those without keys (linear attention) raise AttributeError
+    for number, layer in enumerate(layers):
         cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
     return cache
