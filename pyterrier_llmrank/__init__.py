@@ -9,13 +9,14 @@ from __future__ import annotations
 from ._version import __version__
 from .aggregates import additive
 from .core import Answer, Doc, Evidence, Question, Usage
+from .costs import costs
 from .designs import all_pairs
 from .errors import LLMRankError, LLMRankWarning
 from .ledger import Ledger
 from .methods import ListwiseLLM, PointwiseLLM
 from .models import HFModel
 from .prompts import ListPrompt, QueryPrompt, YesNo
-from .rerank import Rerank, costs
+from .rerank import Rerank
 from .scorers import BiEncoder, CrossEncoder, Prompted, QueryLikelihood, Replay
 from .strategies import Heapsort, OneShot, Pointwise, Sampled, SlidingWindow
 

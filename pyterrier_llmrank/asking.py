@@ -120,5 +120,5 @@ class Asking:
                 f"{self.failed} of {self.asked} answers to {self.name} could not be read "
                 f"({self.failed / self.asked:.1%}); their documents kept their order",
                 LLMRankWarning,
-                stacklevel=3,
+                stacklevel=4,
             )

@@ -41,7 +41,7 @@ def documents(frame: pd.DataFrame, text_field: str) -> list[Doc]:
         warnings.warn(
             f"{missing} of {len(frame)} documents have no {text_field!r}; they are read as empty texts",
             LLMRankWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     texts = frame[text_field].fillna("").tolist() if missing else frame[text_field].tolist()
     return [Doc(str(docno), str(text)) for docno, text in zip(frame["docno"].tolist(), texts, strict=True)]

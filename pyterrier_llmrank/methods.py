@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
-from typing import Literal
+from typing import Any, Literal
 
+from .errors import ConfigurationError
 from .models import HFModel, Model
 from .prompts import ListPrompt, YesNo
 from .rerank import Rerank
@@ -20,8 +21,12 @@ class PointwiseLLM(Rerank):
     ``bm25 >> PointwiseLLM()``. Scores are log-odds of yes against no. n calls, one round.
 
     Args:
-        model: A name on the Hugging Face hub, a folder, or a ``Model`` such as ``HFModel(name, device="cuda:1")``.
+        model: A name on the Hugging Face hub, a folder, or a ``Model`` such as ``HFModel(name, thinking=True)``.
         max_doc_tokens: Tokens to keep of any document.
+        device: Where a model that is given by name runs; the best device by default.
+        dtype: "float32", "bfloat16" or "float16"; by default half precision on a GPU, float32 on a CPU.
+        batch_tokens: Tokens of one forward pass.
+        max_length: Tokens of a prompt with its answer; the model's own limit by default.
         depth: Candidates to rerank; the rest follow below them. All by default.
         num_results: Rows to return for a query. All by default.
         text_field: Column of the documents' text.
@@ -36,16 +41,25 @@ class PointwiseLLM(Rerank):
         model: str | PathLike[str] | Model = DEFAULT_MODEL,
         *,
         max_doc_tokens: int | None = 512,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_tokens: int | None = None,
+        max_length: int | None = None,
         depth: int | None = None,
         num_results: int | None = None,
         text_field: str = "text",
         verbose: bool = False,
     ) -> None:
-        self.model = model
-        self.max_doc_tokens = max_doc_tokens
-        scorer = Prompted(YesNo(), as_model(model), max_doc_tokens)
+        self.model, self.max_doc_tokens = model, max_doc_tokens
+        self.device, self.dtype, self.batch_tokens, self.max_length = device, dtype, batch_tokens, max_length
+        engine = as_model(model, device=device, dtype=dtype, batch_tokens=batch_tokens, max_length=max_length)
         super().__init__(
-            Pointwise(), scorer, depth=depth, num_results=num_results, text_field=text_field, verbose=verbose
+            Pointwise(),
+            Prompted(YesNo(), engine, max_doc_tokens),
+            depth=depth,
+            num_results=num_results,
+            text_field=text_field,
+            verbose=verbose,
         )
 
 
@@ -55,13 +69,17 @@ class ListwiseLLM(Rerank):
     ``bm25 >> ListwiseLLM()``. For 100 documents in windows of 20 with stride 10, 9 calls in 9 rounds.
 
     Args:
-        model: A name on the Hugging Face hub, a folder, or a ``Model`` such as ``HFModel(name, device="cuda:1")``.
+        model: A name on the Hugging Face hub, a folder, or a ``Model`` such as ``HFModel(name, thinking=True)``.
         window: Documents shown at once.
         stride: How far the window moves.
         passes: How often the whole list is gone through.
         decode: "generate" lets the model write the order out, by numbers; "first" reads it from the probabilities of
             the first identifier, a letter: several times faster, at most 26 documents a window.
         max_doc_tokens: Tokens to keep of any document.
+        device: Where a model that is given by name runs; the best device by default.
+        dtype: "float32", "bfloat16" or "float16"; by default half precision on a GPU, float32 on a CPU.
+        batch_tokens: Tokens of one forward pass.
+        max_length: Tokens of a prompt with its answer; the model's own limit by default.
         depth: Candidates to rerank; the rest follow below them. All by default.
         num_results: Rows to return for a query. All by default.
         text_field: Column of the documents' text.
@@ -81,21 +99,23 @@ class ListwiseLLM(Rerank):
         passes: int = 1,
         decode: Literal["generate", "first"] = "generate",
         max_doc_tokens: int | None = 256,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_tokens: int | None = None,
+        max_length: int | None = None,
         depth: int | None = None,
         num_results: int | None = None,
         text_field: str = "text",
         verbose: bool = False,
     ) -> None:
-        self.model = model
-        self.window = window
-        self.stride = stride
-        self.passes = passes
-        self.decode = decode
-        self.max_doc_tokens = max_doc_tokens
+        self.model, self.max_doc_tokens = model, max_doc_tokens
+        self.window, self.stride, self.passes, self.decode = window, stride, passes, decode
+        self.device, self.dtype, self.batch_tokens, self.max_length = device, dtype, batch_tokens, max_length
+        engine = as_model(model, device=device, dtype=dtype, batch_tokens=batch_tokens, max_length=max_length)
         prompt = ListPrompt(labels="letters" if decode == "first" else "numbers", decode=decode)
         super().__init__(
             SlidingWindow(window, stride, passes),
-            Prompted(prompt, as_model(model), max_doc_tokens),
+            Prompted(prompt, engine, max_doc_tokens),
             depth=depth,
             num_results=num_results,
             text_field=text_field,
@@ -103,14 +123,22 @@ class ListwiseLLM(Rerank):
         )
 
 
-def as_model(model: str | PathLike[str] | Model) -> Model:
+def as_model(model: str | PathLike[str] | Model, **options: str | int | None) -> Model:
     """A model from its name: a local Hugging Face model, unless the hub says that there is none of this name.
+
+    Args:
+        model: A name, a folder, or a model, which stays as it is.
+        options: Arguments of ``HFModel``; None for its default.
 
     Raises:
         ModelNotFound: No such folder, or no such model on the hub.
+        ConfigurationError: Options for a model that has its own already.
     """
-    if not isinstance(model, str | PathLike):
-        return model
-    named = HFModel(fspath(model))
-    named.check()
-    return named
+    told: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if isinstance(model, str | PathLike):
+        named = HFModel(fspath(model), **told)
+        named.check()
+        return named
+    if told:
+        raise ConfigurationError(f"{', '.join(told)} must be given to {model!r} itself, not beside it")
+    return model

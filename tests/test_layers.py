@@ -28,12 +28,13 @@ DOORS = {
     "ledger": {"core"},
     "asking": {"core", "errors", "ledger"},
     "rerank": {"core", "errors", "flow", "frames", "ledger", "pairing", "asking"},
+    "costs": {"ledger", "rerank"},
     "methods": {"errors", "models", "prompts", "rerank", "scorers", "strategies"},
     "mini": {"errors"},
-    "demo": {"errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
+    "demo": {"costs", "errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
     "__main__": {"demo"},
 }
-FACES = {"rerank", "methods", "presets", "dense", "mini", "demo"}  # rooms that know PyTerrier
+FACES = {"rerank", "costs", "methods", "presets", "dense", "mini", "demo"}  # rooms that know PyTerrier
 HEAVY = {
     "torch",
     "transformers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,25 +26,21 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def experiment(notebook):
-    """nDCG@10 by name, from the first table of an experiment."""
-    cell = next(cell for cell in code(notebook) if "pt.Experiment(" in cell.source)
+def column(notebook, last, row):
+    """A number from each matching row of a table, by the row's name; ``last`` is how the table's cell ends."""
+    (cell,) = (cell for cell in code(notebook) if cell.source.endswith(last))
     (text,) = (output.data["text/plain"] for output in cell.outputs if "data" in output)
-    return {name: float(value) for name, value in re.findall(r"^\d+ +(BM25.*?) +(\d\.\d+)", text, re.MULTILINE)}
+    return {name: float(value) for name, value in re.findall(row, text, re.MULTILINE)}
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """Runs a copy of a notebook, once, in a folder of its own."""
-    runs = {}
+    """Runs a notebook, once, in an empty folder; the file stays as it is."""
 
+    @cache
     def run(path):
-        if path not in runs:
-            folder = tmp_path_factory.mktemp(path.stem)
-            copy = read(shutil.copy(path, folder))
-            resources = {"metadata": {"path": str(folder)}}
-            runs[path] = nbclient.NotebookClient(copy, timeout=300, kernel_name="python3", resources=resources).execute()
-        return runs[path]
+        notebook, where = read(path), {"metadata": {"path": str(tmp_path_factory.mktemp(path.stem))}}
+        return nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
 
     return run
 
@@ -63,7 +59,10 @@ def test_outputs_are_kept_and_name_no_folder_of_a_machine(path):
     assert not re.findall(r"/(?:tmp|root|home|work|Users)/", path.read_text(encoding="utf-8"))
 
 
-def test_the_quickstart_shows_minilm_above_bm25(executed):
+def test_the_quickstart_shows_minilm_above_bm25_and_what_depth_costs(executed):
     for notebook in (read(QUICKSTART), executed(QUICKSTART)):
-        values = experiment(notebook)
+        values = column(notebook, '"calls", "prompt_tokens", "seconds"]]', r"^\d+ +(BM25.*?) +(\d\.\d+)")
         assert values["BM25 >> MiniLM"] > values["BM25"] > 0
+        tokens = column(notebook, '"calls", "prompt_tokens"]]', r"^\d+ +(\d+) .* (\d+\.\d+)$")
+        assert list(tokens) == ["1", "2", "5", "10", "20", "50"]
+        assert sorted(tokens.values()) == list(tokens.values()) and len({*tokens.values()}) == 6

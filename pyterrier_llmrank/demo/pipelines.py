@@ -9,8 +9,9 @@ import pandas as pd
 import pyterrier as pt
 from ir_measures import nDCG
 
+from pyterrier_llmrank.costs import costs
 from pyterrier_llmrank.methods import ListwiseLLM
-from pyterrier_llmrank.rerank import Rerank, costs
+from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.strategies import Pointwise
 
 from .minilm import minilm

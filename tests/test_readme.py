@@ -1,0 +1,99 @@
+"""What the README shows runs as it stands there."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def frame(n=25):
+    rows = [("q1", "which is short", f"d{i}", "word " * (i + 1), n - i, i) for i in range(n)]
+    return pd.DataFrame(rows, columns=["qid", "query", "docno", "text", "score", "rank"])
+
+
+def run(block):
+    """Executes a block and returns its names, with the value of its last line as ``_``."""
+    *lines, last = block.rstrip().split("\n")
+    names = {}
+    exec("\n".join([*lines, f"_ = {last.split('#')[0]}"]), names)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore::pyterrier_llmrank.LLMRankWarning")  # random weights write no order
+def test_five_lines_rank_and_count(tmp_path):
+    pytest.importorskip("bm25s")
+    tiny = pytest.importorskip("tiny")
+    tokenizer = tiny.byte_tokenizer(chat=tiny.CHATML)
+    folder = tiny.decoder(tmp_path, tokenizer, max_position_embeddings=2048, hidden_size=16)
+    block = BLOCKS[0].replace("Qwen/Qwen3-1.7B", folder)
+    if not _entry_point():
+        block = block.replace(
+            'pt.get_dataset("llmrank:mini")', "__import__('pyterrier_llmrank.mini').mini.MiniCollection()"
+        )
+    ledger = run(block)["_"]
+    assert len(ledger) == 24 and (ledger["calls"] >= 1).all() and ledger["prompt_tokens"].gt(0).all()
+
+
+def _entry_point():
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group="pyterrier.dataset_provider", name="llmrank"))
+
+
+def test_own_strategy_and_scorer_rank_the_first_ten_by_length():
+    out = run(BLOCKS[1])["_"](frame()[::-1].reset_index(drop=True).assign(rank=range(25)))
+    assert out["text"].str.len().tolist() == sorted(5 * i for i in range(16, 26)) + [5 * i for i in range(15, 0, -1)]
+
+
+class Server(BaseHTTPRequestHandler):
+    """Orders every window backwards, as a chat completion."""
+
+    asked: ClassVar[list] = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        n = int(re.search(r"Below are (\d+) passages", body["messages"][-1]["content"])[1])
+        answer = {
+            "choices": [{"message": {"content": " > ".join(f"[{i}]" for i in range(n, 0, -1))}}],
+            "usage": {"prompt_tokens": 7 * n, "completion_tokens": 4 * n},
+        }
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_answers_windows():
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        reranker = run(BLOCKS[2].replace("localhost:8000", f"127.0.0.1:{server.server_port}"))["_"]
+        out = reranker(frame(12))
+        server.shutdown()
+    assert out["docno"].tolist() == [f"d{i}" for i in range(11, -1, -1)]
+    assert reranker.ledger["q1"].usage.prompt_tokens == 84 and Server.asked[0]["temperature"] == 0
+
+
+def test_every_method_of_the_table_can_be_built(tmp_path):
+    import pyterrier_llmrank as library
+
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (tmp_path / "log.jsonl").write_text('{"qid": "1", "docnos": ["a"], "ranking": ["a"]}\n', encoding="utf-8")
+    scorer = library.BiEncoder(str(tmp_path))
+    given = {"model": str(tmp_path), "name": str(tmp_path), "scorer": scorer}
+    for code in rows:
+        built = eval(code.replace("log.jsonl", (tmp_path / "log.jsonl").as_posix()), vars(library) | given)
+        assert isinstance(built, library.Rerank), code
+    assert len(rows) >= 10
