@@ -103,8 +103,7 @@ class BM25(pt.Transformer):
         docnos = pd.Index([doc["docno"] for doc in self.docs])
         if docnos.has_duplicates:
             raise ConfigurationError(f"document {docnos[docnos.duplicated()][0]!r} comes twice; docnos must be unique")
-        docnos = [doc["docno"] for doc in self.docs]
-        self._ties = np.array(sorted(range(len(docnos)), key=docnos.__getitem__, reverse=True), dtype=np.intp)
+        self._ties = docnos.argsort()[::-1]
         self._index = _Index([doc["text"] for doc in self.docs], k1=k1, b=b)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:

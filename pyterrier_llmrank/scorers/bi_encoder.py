@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
+from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Pooling, encode, pooled, run_encoder
-from pyterrier_llmrank.models.hf.local import Local
-from pyterrier_llmrank.models.hf.text import TextSide
+from pyterrier_llmrank.models.hf.encoders import Encoded, LocalEncoder, Pooling, encode, pooled, run_encoder
+
+from .alone import Alone
 
 
 @dataclass(frozen=True, repr=False)
-class BiEncoder(Local):
+class BiEncoder(Alone, LocalEncoder):
     """Scores documents by the inner product of their vector with the query's.
 
     Each text is encoded once per round, however often it occurs. With ``normalize`` the score is the cosine, -1 to 1.
@@ -48,23 +47,9 @@ class BiEncoder(Local):
         if self.pooling not in ("mean", "cls", "last"):
             raise ConfigurationError(f"pooling must be 'mean', 'cls' or 'last', got {self.pooling!r}")
 
-    @property
-    def gives(self) -> Evidence:
-        """Inner products that hold between documents."""
-        return Evidence.SCORE
-
-    @property
-    def max_docs(self) -> int | None:
-        """Any number: each document is read by itself."""
-        return None
-
-    @cached_property
-    def _plain(self) -> TextSide:
-        return TextSide(self._loaded.tokenizer, encoder_decoder=False, chat=False, thinking=False)
-
     def encode(self, texts: Sequence[str], prefix: str = "") -> tuple[NDArray[np.float64], list[Encoded]]:
         """Vectors, (texts, width), and the inputs that they were made from."""
-        inputs = encode(self._loaded, [prefix + self._plain.plain(text) for text in texts], None, self.context)
+        inputs = encode(self._loaded, [prefix + self.plain(text) for text in texts], None, self.context)
         vectors = run_encoder(
             self._loaded, inputs, self._budget, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling)
         )

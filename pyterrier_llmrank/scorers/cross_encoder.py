@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-import numpy as np
-
-from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
+from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ModelError
-from pyterrier_llmrank.models.hf.encoders import encode, run_encoder
-from pyterrier_llmrank.models.hf.local import Local
-from pyterrier_llmrank.models.hf.text import TextSide
+from pyterrier_llmrank.models.hf.encoders import LocalEncoder, encode, run_encoder
+
+from .alone import Alone, regrouped
 
 
 @dataclass(frozen=True, repr=False)
-class CrossEncoder(Local):
+class CrossEncoder(Alone, LocalEncoder):
     """Scores (query, document) pairs with a sequence-classification checkpoint of one or two labels.
 
     The score is the logit of the one label, or the difference of the two logits (label 1 against label 0: natural
@@ -32,20 +29,6 @@ class CrossEncoder(Local):
 
     kind = "classifier"
 
-    @property
-    def gives(self) -> Evidence:
-        """Logits that hold between documents."""
-        return Evidence.SCORE
-
-    @property
-    def max_docs(self) -> int | None:
-        """Any number: each pair is read by itself."""
-        return None
-
-    @cached_property
-    def _plain(self) -> TextSide:
-        return TextSide(self._loaded.tokenizer, encoder_decoder=False, chat=False, thinking=False)
-
     def load(self) -> None:
         """Loads the network and checks its labels."""
         config = self._loaded.network.config
@@ -58,12 +41,9 @@ class CrossEncoder(Local):
             return []
         self.load()
         pairs = [(one.query, doc.text) for one in questions for doc in one.docs]
-        first = [self._plain.plain(query) for query, _ in pairs]
-        inputs = encode(self._loaded, first, [self._plain.plain(text) for _, text in pairs], self.context)
+        first = [self.plain(query) for query, _ in pairs]
+        inputs = encode(self._loaded, first, [self.plain(text) for _, text in pairs], self.context)
         logits = run_encoder(self._loaded, inputs, self._budget, lambda out, mask: out.logits.float())
-        values = iter(logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0])
-        costs = iter(Usage(calls=1, prompt_tokens=len(one.ids), truncated_tokens=one.lost) for one in inputs)
-        return [
-            Answer(np.array([next(values) for _ in one.docs]), sum((next(costs) for _ in one.docs), Usage()))
-            for one in questions
-        ]
+        scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
+        costs = (Usage(calls=1, prompt_tokens=len(one.ids), truncated_tokens=one.lost) for one in inputs)
+        return regrouped(questions, zip(scores, costs, strict=True))

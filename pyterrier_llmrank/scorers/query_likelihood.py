@@ -8,17 +8,19 @@ from typing import Literal
 
 import numpy as np
 
-from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, brief
+from pyterrier_llmrank.core import Answer, Question, brief
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models import Model
+from pyterrier_llmrank.models import Model, TokenLogprobs
 from pyterrier_llmrank.prompts.pointwise import QueryPrompt
 from pyterrier_llmrank.prompts.truncation import fit
+
+from .alone import Alone, regrouped
 
 END = 2  # tokens that may close a query
 
 
 @dataclass(frozen=True, repr=False)
-class QueryLikelihood:
+class QueryLikelihood(Alone):
     """Scores each document by the log-probability of the query's tokens after it; NaN for an empty query.
 
     Scores are natural logs: the mean over the query's tokens, or their sum. For one query both order documents alike;
@@ -50,16 +52,6 @@ class QueryLikelihood:
         if "continuation" not in self.model.can:
             raise ConfigurationError(f"QueryLikelihood needs log-probabilities of a text, which {self.model!r} lacks")
 
-    @property
-    def gives(self) -> Evidence:
-        """Log-probabilities of one and the same query."""
-        return Evidence.SCORE
-
-    @property
-    def max_docs(self) -> int | None:
-        """Any number: each document has a prompt of its own."""
-        return None
-
     def load(self) -> None:
         """Loads the model."""
         self.model.load()
@@ -75,19 +67,14 @@ class QueryLikelihood:
         reserve = [len(ends) + END for ends in self.model.token_ends([query for query, _ in items])]
         fitted = fit(self.prompt, items, self.model, reserve=reserve, max_doc_tokens=self.max_doc_tokens)
         read = self.model.continuation([one.prompt for one in fitted], [query for query, _ in items])
-        scored = iter(zip(read, fitted, strict=True))
-        answers = []
-        for question in questions:
-            scores, usage = [], Usage()
-            for _ in question.docs:
-                tokens, prompt = next(scored)
-                scores.append(self._reduced(tokens.logprobs))
-                usage += replace(tokens.usage, truncated_tokens=prompt.lost, failures=int(not tokens.logprobs.size))
-            answers.append(Answer(np.array(scores), usage))
-        return answers
+        costs = (
+            replace(tokens.usage, truncated_tokens=one.lost, failures=int(not tokens.logprobs.size))
+            for tokens, one in zip(read, fitted, strict=True)
+        )
+        return regrouped(questions, zip(map(self._reduced, read), costs, strict=True))
 
-    def _reduced(self, logprobs: Scores) -> float:
+    def _reduced(self, tokens: TokenLogprobs) -> float:
         """Mean or sum; NaN of nothing."""
-        if not logprobs.size:
+        if not tokens.logprobs.size:
             return np.nan
-        return float(logprobs.mean() if self.reduce == "mean" else logprobs.sum())
+        return float(tokens.logprobs.mean() if self.reduce == "mean" else tokens.logprobs.sum())

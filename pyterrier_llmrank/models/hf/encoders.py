@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,12 +13,26 @@ from pyterrier_llmrank.errors import PromptTooLong
 
 from .batching import Budget, in_batches
 from .loading import Loaded
+from .local import Local
 from .reading import right_padded
+from .text import TextSide
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Pooling = Literal["mean", "cls", "last"]
+
+
+class LocalEncoder(Local):
+    """Local weights that read texts as they are: no chat template, and no control token in them."""
+
+    @cached_property
+    def _control(self) -> TextSide:
+        return TextSide(self._loaded.tokenizer, encoder_decoder=False, chat=False, thinking=False)
+
+    def plain(self, text: str) -> str:
+        """``text`` with a space inside every control token of this tokenizer."""
+        return self._control.plain(text)
 
 
 class Encoded(NamedTuple):
