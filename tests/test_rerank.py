@@ -151,7 +151,8 @@ def test_rows_of_a_query_need_not_be_together():
 
 
 def test_numeric_query_ids_keep_their_order_and_type():
-    frame = candidates(3).replace({"qid": {"q0": 10, "q1": 2, "q2": 9}}).astype({"qid": int})
+    frame = candidates(3)
+    frame["qid"] = frame["qid"].map({"q0": 10, "q1": 2, "q2": 9})
     reranker = Rerank(Pointwise(), PerfectScorer())
     assert reranker(frame)["qid"].drop_duplicates().tolist() == [10, 2, 9]
     assert list(reranker.ledger) == ["10", "2", "9"]

@@ -54,7 +54,7 @@ def words(n, rng):
 
 
 def workload(queries, docs, *, instruction=40, query=15, passage=115, spread=45, suffix=20, seed=0):
-    """(start, passages) per query: prompts of about 190 tokens, of which the first 55 are shared by a query's documents."""
+    """(start, passages) per query: prompts of about 190 tokens, of which a query's documents share the first 55."""
     rng = random.Random(seed)
     head, tail = words(instruction, rng), words(suffix, rng)
     lengths = [[int(min(250, max(30, rng.gauss(passage, spread)))) for _ in range(docs)] for _ in range(queries)]

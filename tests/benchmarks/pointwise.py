@@ -106,7 +106,7 @@ def main():
     tokens = sum(len(f"{q} {text}".split()) for q, text in pairs)
     budget = options.batch_tokens or (2_048 if options.device == "cpu" else 16_384)
     batch_size = max(1, budget * len(pairs) // tokens)
-    print(f"{len(pairs)} prompts, {tokens / len(pairs):.0f} tokens each; {budget} tokens a batch (batch size {batch_size})")
+    print(f"{len(pairs)} prompts of {tokens / len(pairs):.0f} tokens; {budget} a batch (batch size {batch_size})")
     results = []
     with tempfile.TemporaryDirectory() as folder:
         save_decoder(folder)
@@ -125,7 +125,7 @@ def measure(variants, pairs, dtype, options):
     """A row per variant, with ratios to (a) and (b)."""
     rows = {name: {"variant": name, "dtype": str(dtype).removeprefix("torch."), "cpu_s": np.inf} for name in variants}
     scores = {}
-    for name, score in variants.items():
+    for score in variants.values():
         score(pairs[:8])  # warm up
     for _ in range(options.repeat):
         for name, score in variants.items():

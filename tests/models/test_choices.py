@@ -106,7 +106,7 @@ def test_labels_may_differ_between_prompts(llama):
     labels = [YES_NO, ("x", "y", "z"), ("No", "Yes")]
     scored = local(llama).choices([ask("the cat")] * 3, labels)
     assert [len(one.logprobs) for one in scored] == [2, 3, 2]
-    np.testing.assert_allclose(scored[0].logprobs, scored[2].logprobs[::-1], atol=1e-6)
+    np.testing.assert_allclose(scored[0].logprobs, scored[2].logprobs[::-1], atol=1e-5)
 
 
 def test_nothing_is_missing_and_mass_is_what_the_labels_hold(llama):
@@ -317,7 +317,7 @@ def test_a_system_message_that_the_template_refuses_goes_into_the_user_turn(tmp_
     assert reads(local(folder), ask("the cat", system="Be brief.")) == wanted
     prompts = [ask("the cat", system="Be brief."), ask("Be brief.\n\nthe cat")]
     scores = got(local(folder), prompts, YES_NO)
-    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
 
 
 def test_a_template_that_refuses_everything_is_not_hushed_up(tmp_path):
