@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
+from os import PathLike
+from os.path import expanduser
 from typing import Any, Literal
 
 from .errors import ConfigurationError
@@ -136,7 +137,7 @@ def as_model(model: str | PathLike[str] | Model, **options: str | int | None) ->
     """
     told: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if isinstance(model, str | PathLike):
-        named = HFModel(fspath(model), **told)
+        named = HFModel(expanduser(model), **told)
         named.check()
         return named
     if told:

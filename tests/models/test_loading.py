@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import pickle
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -251,6 +254,34 @@ def test_sizes_below_one_are_refused(llama, field):
 
 
 # Sharing
+
+
+def test_a_cached_model_loads_without_asking_the_hub(tmp_path):
+    """A machine that is offline would wait for every file; what is cached is used as it is."""
+    snapshot = tmp_path / "hub" / "models--owner--tiny" / "snapshots" / "abc"
+    decoder(snapshot)
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc", encoding="utf-8")
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(500)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    script = "from pyterrier_llmrank.methods import as_model; as_model('owner/tiny').load()"
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        own = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
+        subprocess.run([sys.executable, "-c", script], env={**os.environ, **own}, check=True, capture_output=True)
+        server.shutdown()
+    assert asked == []
 
 
 def test_equal_checkpoints_share_one_network(llama):

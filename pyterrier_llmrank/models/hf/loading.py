@@ -126,8 +126,14 @@ def _load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
         raise ModelNotFound(explained(checkpoint.name, checkpoint.revision, found))
     device = pick_device(checkpoint.device)
     dtype = pick_dtype(checkpoint.dtype, device)
+    cached = found is Where.HERE and not Path(checkpoint.name).is_dir()
     try:
-        network, tokenizer = _from_pretrained(kind, checkpoint, dtype)
+        try:
+            network, tokenizer = _from_pretrained(kind, checkpoint, dtype, local_files_only=cached)
+        except OSError:
+            if not cached:
+                raise
+            network, tokenizer = _from_pretrained(kind, checkpoint, dtype, local_files_only=False)  # half cached
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _explained(checkpoint, error) from error
     with torch.inference_mode(False):
@@ -136,13 +142,14 @@ def _load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
 
 
 def _from_pretrained(
-    kind: Kind, checkpoint: Checkpoint, dtype: torch.dtype
+    kind: Kind, checkpoint: Checkpoint, dtype: torch.dtype, *, local_files_only: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import transformers
 
     shared: dict[str, Any] = {
         "revision": checkpoint.revision or "main",
         "trust_remote_code": checkpoint.trust_remote_code,
+        "local_files_only": local_files_only,
     }
     config = transformers.AutoConfig.from_pretrained(checkpoint.name, **shared)
     auto: Any = transformers.AutoModel
