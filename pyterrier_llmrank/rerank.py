@@ -92,6 +92,7 @@ class Rerank(pt.Transformer):
         Raises:
             InputValidationError: A column is missing.
             InputError: A row without a qid, or a query without text.
+            ConfigurationError: A strategy of one's own asked or returned what it must not.
             ScoringError: The scorer failed; names the queries.
         """
         self._validate(inp)
@@ -105,6 +106,12 @@ class Rerank(pt.Transformer):
         heads = [rows[: self.depth] for rows in lists]
         with self._asking(out, lists, heads) as ask:
             answers = run(together([self._flow(rows) for rows in heads]), ask)
+        for rows, answer in zip(heads, answers, strict=True):
+            if len(answer) != len(rows):
+                raise ConfigurationError(
+                    f"{spelled(self.strategy)} returned {len(answer)} scores for {len(rows)} documents; "
+                    "a strategy returns one per document"
+                )
         return self._ranked(out, lists, answers)
 
     def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -119,7 +126,7 @@ class Rerank(pt.Transformer):
             pt.validate.result_frame(inp, extra_columns=["query", self.text_field], context=self)
         except pt.validate.InputValidationError as error:
             missing = {column for mode in error.modes for column in mode.missing_columns}
-            if self.text_field not in missing or missing != {self.text_field}:
+            if missing != {self.text_field}:
                 raise
             hint = (
                 f"{type(self).__name__} reads documents from the column {self.text_field!r}: add it with "
@@ -131,7 +138,7 @@ class Rerank(pt.Transformer):
         """What answers the questions of this run."""
         starts = [rows.start for rows in lists]
         qids = [str(out["qid"].iloc[start]) for start in starts]
-        names = [(qid, query) for qid, query in zip(qids, query_texts(out, starts), strict=True)]
+        names = list(zip(qids, query_texts(out, starts), strict=True))
         rows = [name for name, of_query in zip(names, lists, strict=True) for _ in of_query]
         docs = documents(out, self.text_field)
         self.ledger.open(qids)

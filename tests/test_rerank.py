@@ -544,6 +544,16 @@ def test_a_plain_generator_function_is_a_strategy():
     assert "last_first" in repr(reranker)
 
 
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_plain_function_returning_too_few_or_many_scores_is_told_so(count):
+    def some(n, k):
+        yield [tuple(range(n))]
+        return np.zeros(count)
+
+    with pytest.raises(ConfigurationError, match=rf"some returned {count} scores for 12 documents"):
+        Rerank(some, FirstBiasedScorer())(candidates(1))
+
+
 def test_a_plain_function_asking_too_much_is_told_so():
     def everything(n, k):
         [scores] = yield [tuple(range(n))]
