@@ -36,15 +36,15 @@ def candidate_order(frame: pd.DataFrame) -> tuple[NDArray[np.intp], list[int]]:
 
 def documents(frame: pd.DataFrame, text_field: str) -> list[Doc]:
     """One ``Doc`` per row; a missing text is empty, and said once."""
-    missing = int(frame[text_field].isna().sum())
-    if missing:
+    gone = frame[text_field].isna().tolist()
+    if any(gone):
         warnings.warn(
-            f"{missing} of {len(frame)} documents have no {text_field!r}; they are read as empty texts",
+            f"{sum(gone)} of {len(frame)} documents have no {text_field!r}; they are read as empty texts",
             LLMRankWarning,
             stacklevel=5,
         )
-    texts = frame[text_field].fillna("").tolist() if missing else frame[text_field].tolist()
-    return [Doc(str(docno), str(text)) for docno, text in zip(frame["docno"].tolist(), texts, strict=True)]
+    rows = zip(frame["docno"].tolist(), frame[text_field].tolist(), gone, strict=True)
+    return [Doc(str(docno), "" if missing else str(text)) for docno, text, missing in rows]
 
 
 def query_texts(frame: pd.DataFrame, starts: Sequence[int]) -> list[str]:

@@ -23,7 +23,6 @@ RAW_SCORE = "llmrank_score"
 """Column of what the strategy itself said; NaN where it was not asked."""
 
 EMPTY = inspect.Parameter.empty
-HELP_URL = "https://github.com/pyterrier-llmrank/pyterrier-llmrank"
 
 
 class Rerank(pt.Transformer):
@@ -214,9 +213,9 @@ class Rerank(pt.Transformer):
         return [["qid", "query", "docno", self.text_field]]
 
     def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
-        """How it is drawn: its name, and the arguments that differ from the defaults."""
+        """How it is drawn: its name, and the arguments that differ from the defaults; offline, so without a link."""
         settings = {name: spelled(value) for name, value in self._told().items()}
-        return {"label": type(self).__name__, "help_url": HELP_URL, "settings": settings}
+        return {"label": type(self).__name__, "help_url": None, "settings": settings}
 
     def _told(self) -> dict[str, Any]:
         """Arguments that differ from their defaults."""

@@ -180,11 +180,13 @@ def test_rows_without_qid_are_refused():
         Rerank(Pointwise(), PerfectScorer())(frame)
 
 
-@pytest.mark.parametrize("missing", [None, np.nan])
-def test_missing_texts_are_empty_and_said_once(missing):
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("kind", [object, "category"])
+def test_missing_texts_are_empty_and_said_once(missing, kind):
     frame = candidates(1)
     frame["text"] = frame["text"].astype(object)
     frame.loc[[1, 4], "text"] = missing
+    frame["text"] = frame["text"].astype(kind)
     with pytest.warns(LLMRankWarning, match="2 of 12 documents have no 'text'") as caught:
         out = Rerank(SlidingWindow(4, 2), FirstBiasedScorer())(frame)
     assert len(caught) == 1 and out["docno"].tolist() == frame["docno"].tolist()

@@ -23,8 +23,6 @@ import pyterrier as pt
 
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 
-HELP_URL = "https://github.com/pyterrier-llmrank/pyterrier-llmrank"
-
 
 def _lines(name: str) -> list[str]:
     """Lines of a data file of this package, without their ends."""
@@ -99,10 +97,6 @@ class MiniCollection(pt.datasets.Dataset):
             raise ConfigurationError(f"the mini collection has no field {', '.join(map(repr, unknown))}, only 'text'")
         return MiniText()  # type: ignore[no-untyped-call]
 
-    def info_url(self) -> str:
-        """Where to read more."""
-        return HELP_URL
-
     def _describe_component(self, component: str) -> bool | None:
         """What PyTerrier's list of datasets says of a part."""
         return True if component in ("topics", "qrels", "corpus_iter") else None
@@ -120,7 +114,7 @@ class MiniCollection(pt.datasets.Dataset):
 class MiniText(pt.Transformer):
     """Adds the column ``text`` to any frame with docnos of the mini collection; rows keep their order."""
 
-    schematic = {"label": "TextLoader", "help_url": HELP_URL}  # noqa: RUF012 - PyTerrier's protocol, never changed
+    schematic = {"label": "TextLoader", "help_url": None}  # noqa: RUF012 - PyTerrier's protocol, never changed
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The frame with its texts, in a new frame.
