@@ -12,7 +12,9 @@ from .rerank import Rerank
 
 
 def costs(systems: Mapping[str, pt.Transformer]) -> pd.DataFrame:
-    """What the latest run of each pipeline cost, a row per name: means per query of what its rerankers booked.
+    """What each pipeline cost, a row per name: the mean, over the queries it reranked, of each query's latest run.
+
+    Where a pipeline holds several rerankers their costs add up, also where one saw fewer queries than another.
 
     Args:
         systems: Pipelines by name, as ``pt.Experiment`` takes them.
@@ -23,9 +25,9 @@ def costs(systems: Mapping[str, pt.Transformer]) -> pd.DataFrame:
     """
     rows = []
     for name, pipeline in systems.items():
-        frames = [reranker.ledger.frame().set_index("qid") for reranker in _rerankers(pipeline)]
-        total = sum(frames[1:], start=frames[0]) if frames else Ledger().frame().set_index("qid")
-        rows.append({"name": name, **total.astype(float).mean().fillna(0.0).to_dict()})
+        frames = [Ledger().frame(), *(reranker.ledger.frame() for reranker in _rerankers(pipeline))]
+        total = pd.concat([frame.set_index("qid").astype(float) for frame in frames]).groupby(level="qid").sum()
+        rows.append({"name": name, **total.mean().fillna(0.0).to_dict()})
     return pd.DataFrame(rows)
 
 

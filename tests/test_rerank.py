@@ -393,6 +393,14 @@ def test_costs_join_the_experiments_table():
     assert list(table.columns) == ["name", "nDCG@10", *COLUMNS]
 
 
+def test_costs_of_several_rerankers_add_up_over_the_queries_of_each():
+    first, second = Rerank(Pointwise(), PerfectScorer()), Rerank(Pointwise(), PerfectScorer())
+    first(candidates(3, 10))
+    second(candidates(1, 4))  # a later stage that got nothing to rerank for two of the queries
+    [row] = costs({"both": first >> second}).to_dict(orient="records")
+    assert row["calls"] == (10 + 10 + 14) / 3 and row["rounds"] == (1 + 1 + 2) / 3
+
+
 def test_ledger_joins_a_per_query_experiment():
     frame = candidates(3, 10)
     topics, source = frame[["qid", "query"]].drop_duplicates(), pt.Transformer.from_df(frame)
