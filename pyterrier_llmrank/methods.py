@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from os.path import expanduser
+from os import PathLike, fspath
 from typing import Any, Literal
 
 from .errors import ConfigurationError
@@ -34,7 +33,8 @@ class PointwiseLLM(Rerank):
         verbose: Whether to show a progress bar.
 
     Raises:
-        ModelNotFound: A folder that does not exist; other names on first use, before any prompt is run.
+        ModelNotFound: A folder that does not exist, or a name that the hub does not know. Where the hub cannot be
+            reached this waits for the first use, or for ``load()``, and comes before any prompt is run.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ListwiseLLM(Rerank):
         stride: How far the window moves.
         passes: How often the whole list is gone through.
         decode: "generate" lets the model write the order out, by numbers; "first" reads it from the probabilities of
-            the first identifier, a letter: several times faster, at most 26 documents a window.
+            the first identifier, a letter: one forward pass, no generation, at most 26 documents a window.
         max_doc_tokens: Tokens to keep of any document.
         device: Where a model that is given by name runs; the best device by default.
         dtype: "float32", "bfloat16" or "float16"; by default half precision on a GPU, float32 on a CPU.
@@ -88,7 +88,8 @@ class ListwiseLLM(Rerank):
 
     Raises:
         ConfigurationError: A window, stride or decode mode out of range.
-        ModelNotFound: A folder that does not exist; other names on first use, before any prompt is run.
+        ModelNotFound: A folder that does not exist, or a name that the hub does not know. Where the hub cannot be
+            reached this waits for the first use, or for ``load()``, and comes before any prompt is run.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ def as_model(model: str | PathLike[str] | Model, **options: str | int | None) ->
     """
     told: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if isinstance(model, str | PathLike):
-        named = HFModel(expanduser(model), **told)
+        named = HFModel(fspath(model), **told)
         named.check()
         return named
     if told:

@@ -28,11 +28,6 @@ from pyterrier_llmrank.scorers import BiEncoder, CrossEncoder
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A BERT without a head."""
     folder = tmp_path_factory.mktemp("bert")
@@ -102,6 +97,13 @@ def test_what_is_no_name_is_refused_at_once(name):
     with pytest.raises(ConfigurationError, match=r"named by a folder or a name on the hub, got") as caught:
         HFModel(name)
     assert repr(name) in str(caught.value)
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "tiny").mkdir()
+    assert HFModel("~/tiny") == as_model("~/tiny") == HFModel(tmp_path / "tiny")
 
 
 def test_a_path_object_names_a_folder(llama):

@@ -48,8 +48,9 @@ class Local:
     kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
-        if isinstance(self.name, os.PathLike):
-            object.__setattr__(self, "name", os.fspath(self.name))
+        if isinstance(self.name, str | os.PathLike):
+            path = os.path.expanduser(self.name)
+            object.__setattr__(self, "name", path if os.path.isdir(path) else os.fspath(self.name))
         self._checkpoint()
         for field, value in (("batch_tokens", self.batch_tokens), ("max_length", self.max_length)):
             if value is not None and value < 1:
