@@ -176,9 +176,12 @@ def descending(items: Sequence[T], scores: Scores) -> list[T]:
     return [items[i] for i in np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")]
 
 
-def from_order(order: Sequence[int]) -> Scores:
-    """Scores 0, -1, -2, … that put documents in ``order`` (a permutation of ``range(n)``)."""
-    scores = np.empty(len(order))
+def from_order(order: Sequence[int], n: int | None = None) -> Scores:
+    """Scores 0, -1, -2, … that put documents in ``order``: distinct indices, of all documents or of some of ``n``.
+
+    Those that ``order`` leaves out get NaN, and so stay behind it.
+    """
+    scores = silence(len(order) if n is None else n)
     scores[list(order)] = 0.0 - np.arange(len(order))
     return scores
 

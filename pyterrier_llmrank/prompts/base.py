@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pyterrier_llmrank.core import Evidence, Prompt, Scores
+from pyterrier_llmrank.core import Evidence, Message, Prompt, Scores
 from pyterrier_llmrank.errors import ConfigurationError
 
 
@@ -84,6 +84,12 @@ def check_template(template: str, needed: Sequence[str], allowed: Sequence[str] 
 
 def _fields(names: Sequence[str]) -> str:
     return ", ".join(f"{{{name}}}" for name in names)
+
+
+def chat(user: str, *, system: str = "", answer: str = "") -> Prompt:
+    """A prompt of one user turn, after a system turn if there is a text for it."""
+    turns = (Message("system", system),) if system else ()
+    return Prompt((*turns, Message("user", user)), answer=answer)
 
 
 def one_line(text: str) -> str:

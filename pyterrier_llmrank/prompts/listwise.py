@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pyterrier_llmrank.core import Evidence, Message, Prompt, Scores, brief, silence
+from pyterrier_llmrank.core import Evidence, Prompt, Scores, brief, from_order
 from pyterrier_llmrank.errors import ConfigurationError
 
-from .base import check_template, one_line, without_markers
+from .base import chat, check_template, one_line, without_markers
 from .parsing import parse_permutation
 
 SYSTEM = "You are a search assistant that orders passages by how well they answer a query."
@@ -105,8 +105,7 @@ class ListPrompt:
         user = self.template.format(
             n=len(texts), query=without_markers(one_line(query)), passages="\n\n".join(shown), example=example
         )
-        system = (Message("system", self.system),) if self.system else ()
-        return Prompt((*system, Message("user", user)), answer="[" if self.asks == "choices" else "")
+        return chat(user, system=self.system, answer="[" if self.asks == "choices" else "")
 
     def longest(self, n: int) -> str:
         """Every identifier once."""
@@ -115,9 +114,7 @@ class ListPrompt:
     def parse(self, answer: str, n: int) -> Scores:
         """Scores 0, -1, -2, … in the order written; NaN for what was left out, all NaN where nothing can be read."""
         found = parse_permutation(answer, n, labels=self.labels, legacy=self.legacy)
-        scores = silence(n)
-        scores[list(found.order)] = 0.0 - np.arange(len(found.order))
-        return scores
+        return from_order(found.order, n)
 
     def options(self, n: int) -> tuple[str, ...]:
         """The identifiers, as they follow the opening bracket."""

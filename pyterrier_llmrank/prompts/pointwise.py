@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Evidence, Message, Prompt, Scores, brief
 
-from .base import check_template, one_line
+from .base import chat, check_template, one_line
 
 YES_NO = """\
 Query: {query}
@@ -75,8 +75,7 @@ class YesNo:
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The question about one document."""
         user = self.template.format(query=one_line(query), text=one_line(texts[0]), yes=self.yes, no=self.no)
-        system = (Message("system", self.system),) if self.system else ()
-        return Prompt((*system, Message("user", user)))
+        return chat(user, system=self.system)
 
     def options(self, n: int) -> tuple[str, ...]:
         """Yes and no."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, silence
+from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, from_order
 from pyterrier_llmrank.errors import ConfigurationError, ReplayMiss
-from pyterrier_llmrank.prompts.parsing import parse_permutation
+from pyterrier_llmrank.prompts import ListPrompt
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -91,21 +91,15 @@ class Replay:
 
     def _answer(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Answer:
         scores = self._scores(record, docnos)
-        tokens = (int(record.get(name) or 0) for name in ("prompt_tokens", "output_tokens"))
-        prompt, output = tokens
-        failed = bool(np.isnan(scores).all())
-        return Answer(scores, Usage(1, prompt_tokens=prompt, output_tokens=output, failures=int(failed)))
+        tokens = {name: int(record.get(name) or 0) for name in ("prompt_tokens", "output_tokens")}
+        return Answer(scores, Usage(calls=1, failures=int(np.isnan(scores).all()), **tokens))
 
     def _scores(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Scores:
         if "scores" in record:
             return np.array([np.nan if score is None else score for score in record["scores"]], dtype=np.float64)
         if "ranking" in record:
-            order: Sequence[int] = [docnos.index(str(docno)) for docno in record["ranking"]]
-        else:
-            order = parse_permutation(record["response"], len(docnos), legacy=self.legacy).order
-        scores = silence(len(docnos))
-        scores[list(order)] = 0.0 - np.arange(len(order))
-        return scores
+            return from_order([docnos.index(str(docno)) for docno in record["ranking"]], len(docnos))
+        return ListPrompt(legacy=self.legacy).parse(record["response"], len(docnos))
 
 
 def _fault(record: Mapping[str, Any]) -> str:

@@ -8,17 +8,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from tiny import ask, byte_tokenizer, decoder, local
+from tiny import ask, byte_tokenizer, local
 
 from pyterrier_llmrank.errors import ModelError
 from pyterrier_llmrank.models.hf.batching import Budget, in_batches, plan
 
 TEXTS = ["the cat sat. " * times + "end" for times in (0, 9, 1, 20, 0, 3, 7, 2, 15, 4)]
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("llama"))
 
 
 def random_sizes(seed):

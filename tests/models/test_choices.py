@@ -16,7 +16,6 @@ from tiny import (
     ask,
     byte_tokenizer,
     decoder,
-    encoder_decoder,
     full_logprobs,
     local,
     saved,
@@ -29,21 +28,6 @@ from pyterrier_llmrank.errors import LabelError, ModelError, PromptTooLong, Seve
 TEXTS = ["the cat sat on the mat. " * times + "end" for times in (0, 9, 1, 5, 0, 3, 12, 2, 7)] + ["x", "é 中 🙂"]
 YES_NO = ("Yes", "No")
 REFUSES_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
-def chat(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("chat"), byte_tokenizer(chat=CHATML))
-
-
-@pytest.fixture(scope="module")
-def t5(tmp_path_factory):
-    return encoder_decoder(tmp_path_factory.mktemp("t5"))
 
 
 def expected(folder, texts, labels, special=False):

@@ -8,11 +8,9 @@ import transformers
 from shared_data import SHARED, parity
 from tiny import (
     BOS,
-    CHATML,
     ask,
     byte_tokenizer,
     decoder,
-    encoder_decoder,
     full_logprobs,
     local,
     saved,
@@ -25,21 +23,6 @@ from pyterrier_llmrank.scorers import QueryLikelihood
 
 PROMPTS = ["the cat sat. " * times + "end" for times in (0, 9, 1, 20, 0, 3)] + ["é 中 🙂"]
 QUERIES = ["the cat", "x", "Which planet is it? " * 3, "No", "a b c d e f", "中 🙂", "mat"]
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
-def chat(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("chat"), byte_tokenizer(chat=CHATML))
-
-
-@pytest.fixture(scope="module")
-def t5(tmp_path_factory):
-    return encoder_decoder(tmp_path_factory.mktemp("t5"))
 
 
 def loop(folder, before, after):

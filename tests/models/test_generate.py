@@ -17,7 +17,6 @@ from tiny import (
     ask,
     byte_tokenizer,
     decoder,
-    encoder_decoder,
     local,
     saved,
     settings,
@@ -38,16 +37,6 @@ WILD = {
     "max_new_tokens": 3,
     "forced_eos_token_id": 3,
 }
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return decoder(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
-def t5(tmp_path_factory):
-    return encoder_decoder(tmp_path_factory.mktemp("t5"))
 
 
 def configured(folder, where, **changes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ def write(
     ends = end_tokens(loaded)
     config = _greedy(loaded, max_tokens)
 
-    def work(items: list[int], start: list[int]) -> None:
+    def work(start: list[int], chosen: list[int], batch: list[int]) -> None:
+        items = [chosen[place] for place in batch]
         with torch.inference_mode():
             inputs, offset = _inputs(loaded, [sequences[item] for item in items], start)
             out = loaded.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
@@ -42,14 +43,8 @@ def write(
     for start in dict.fromkeys(map(tuple, starts)):  # what differs there cannot be padded; it hardly ever does
         chosen = [item for item, own in enumerate(starts) if tuple(own) == start]
         lengths = [len(sequences[item]) + max_tokens for item in chosen]
-        run = partial(_run, work, chosen, list(start))
-        in_batches(lengths, [1] * len(chosen), budget, run)
+        in_batches(lengths, [1] * len(chosen), budget, partial(work, list(start), chosen))
     return results
-
-
-def _run(work: Callable[[list[int], list[int]], None], chosen: list[int], start: list[int], batch: list[int]) -> None:
-    """Runs a batch of the chosen sequences."""
-    work([chosen[place] for place in batch], start)
 
 
 def _inputs(loaded: Loaded, sequences: Sequence[list[int]], start: list[int]) -> tuple[dict[str, Tensor], int]:
