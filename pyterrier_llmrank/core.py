@@ -87,6 +87,7 @@ class Usage:
         cached_tokens: Those of ``prompt_tokens`` that were not computed again.
         output_tokens: Tokens generated.
         failures: Answers that could not be read; their documents keep their order.
+        repaired: Answers that were read in spite of something missing, repeated or out of range.
         truncated_tokens: Document tokens that did not fit and were cut.
     """
 
@@ -95,6 +96,7 @@ class Usage:
     cached_tokens: int = 0
     output_tokens: int = 0
     failures: int = 0
+    repaired: int = 0
     truncated_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:

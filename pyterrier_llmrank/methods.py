@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
-from typing import Any, Literal
+from os import PathLike
+from typing import Literal
 
-from .errors import ConfigurationError
-from .models import HFModel, Model
+from .models import Model, as_model
 from .prompts import ListPrompt, YesNo
 from .rerank import Rerank
 from .scorers import Prompted
@@ -123,24 +122,3 @@ class ListwiseLLM(Rerank):
             text_field=text_field,
             verbose=verbose,
         )
-
-
-def as_model(model: str | PathLike[str] | Model, **options: str | int | None) -> Model:
-    """A model from its name: a local Hugging Face model, unless the hub says that there is none of this name.
-
-    Args:
-        model: A name, a folder, or a model, which stays as it is.
-        options: Arguments of ``HFModel``; None for its default.
-
-    Raises:
-        ModelNotFound: No such folder, or no such model on the hub.
-        ConfigurationError: Options for a model that has its own already.
-    """
-    told: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    if isinstance(model, str | PathLike):
-        named = HFModel(fspath(model), **told)
-        named.check()
-        return named
-    if told:
-        raise ConfigurationError(f"{', '.join(told)} must be given to {model!r} itself, not beside it")
-    return model

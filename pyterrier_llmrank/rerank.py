@@ -18,6 +18,7 @@ from .flow import relabel, run, together
 from .frames import candidate_order, documents, query_texts, strictly_decreasing
 from .ledger import Ledger
 from .pairing import check_pairing
+from .seeds import reseeded
 
 RAW_SCORE = "llmrank_score"
 """Column of what the strategy itself said; NaN where it was not asked."""
@@ -103,8 +104,9 @@ class Rerank(pt.Transformer):
         self.load()
         lists = [range(start, end) for start, end in zip(starts, [*starts[1:], len(out)], strict=True)]
         heads = [rows[: self.depth] for rows in lists]
+        qids = [str(out["qid"].iloc[rows.start]) for rows in lists]
         with self._asking(out, lists, heads) as ask:
-            answers = run(together([self._flow(rows) for rows in heads]), ask)
+            answers = run(together([self._flow(qid, rows) for qid, rows in zip(qids, heads, strict=True)]), ask)
         for rows, answer in zip(heads, answers, strict=True):
             if len(answer) != len(rows):
                 raise ConfigurationError(
@@ -156,9 +158,9 @@ class Rerank(pt.Transformer):
         """How many of ``n`` positions will be read."""
         return min(n, self.top_k or n, self.num_results or n)
 
-    def _flow(self, rows: range) -> Flow[Scores]:
-        """The strategy over one query's rows."""
-        return relabel(self.strategy(len(rows), self._settle(len(rows))), rows)
+    def _flow(self, qid: str, rows: range) -> Flow[Scores]:
+        """The strategy over one query's rows; what it draws at random depends on its seed and the qid."""
+        return relabel(reseeded(self.strategy, qid)(len(rows), self._settle(len(rows))), rows)
 
     def _ranked(self, out: pd.DataFrame, lists: Sequence[range], answers: Sequence[Scores]) -> pd.DataFrame:
         """Rows in their final order, with scores and ranks."""

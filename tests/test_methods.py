@@ -10,7 +10,8 @@ from fakes import PerfectScorer
 
 from pyterrier_llmrank import HFModel, ListPrompt, ListwiseLLM, Pointwise, PointwiseLLM, Prompted, SlidingWindow, YesNo
 from pyterrier_llmrank.errors import ConfigurationError, ModelNotFound
-from pyterrier_llmrank.methods import DEFAULT_MODEL, as_model
+from pyterrier_llmrank.methods import DEFAULT_MODEL
+from pyterrier_llmrank.models import as_model
 
 FACES = [PointwiseLLM, ListwiseLLM]
 each_face = pytest.mark.parametrize("face", FACES)

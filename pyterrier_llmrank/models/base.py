@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Prompt, Usage
+from pyterrier_llmrank.errors import ConfigurationError
 
 Primitive = Literal["choices", "continuation", "generate", "attention"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn, in place of greedily.
+
+    Attributes:
+        temperature: What logits are divided by, above 0.
+        top_p: Probability mass to draw from, the most probable tokens first.
+        top_k: Tokens to draw from, the most probable; None for all.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigurationError(f"temperature must be above 0, got {self.temperature}; sampling=None is greedy")
+        if not 0 < self.top_p <= 1:
+            raise ConfigurationError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ConfigurationError(f"top_k must be at least 1 or None (all), got {self.top_k}")
 
 
 class ChoiceScores(NamedTuple):
@@ -20,11 +45,14 @@ class ChoiceScores(NamedTuple):
         logprobs: Natural log-probability of each label over the full vocabulary, (labels,).
         missing: True where a label's value was not to be had and ``logprobs`` is an upper bound, (labels,).
         usage: What it cost.
+        log_total: Log of the sum of exp(logit) over the vocabulary, so that ``logprobs + log_total`` are logits; NaN
+            where the model does not tell.
     """
 
     logprobs: NDArray[np.float64]
     missing: NDArray[np.bool_]
     usage: Usage
+    log_total: float = np.nan
 
     @property
     def mass(self) -> float:
@@ -99,6 +127,22 @@ class Model(Protocol):
         """Log-probabilities of one text after each prompt (with the end token for encoder-decoders)."""
         ...
 
-    def generate(self, prompts: Sequence[Prompt], *, max_tokens: int) -> list[Generation]:
-        """The model's answers, greedily decoded."""
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Generation]:
+        """The model's answers: greedily decoded, or sampled.
+
+        Args:
+            prompts: What to answer.
+            max_tokens: Tokens of an answer at most.
+            stop: Texts that end an answer; the answer is what came before the first of them.
+            sampling: How tokens are drawn; greedily by default.
+            seeds: One per prompt, with ``sampling``: an answer depends on its own seed alone.
+        """
         ...

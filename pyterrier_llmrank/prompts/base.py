@@ -5,13 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from string import Formatter
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Evidence, Message, Prompt, Scores
 from pyterrier_llmrank.errors import ConfigurationError
+
+Status = Literal["ok", "repaired", "empty"]
+
+
+class Parsed(NamedTuple):
+    """What was read of a written answer.
+
+    Attributes:
+        scores: One per document; NaN for those without an answer.
+        status: "ok" for a complete and clean answer; "repaired" where something was missing, repeated or out of
+            range; "empty" where nothing could be read (then all scores are NaN).
+    """
+
+    scores: Scores
+    status: Status
 
 
 class Template(Protocol):
@@ -38,7 +53,11 @@ class Template(Protocol):
 
 
 class ChoiceTemplate(Template, Protocol):
-    """Reads scores from the probabilities of labels as the next token."""
+    """Reads scores from the probabilities of labels as the next token.
+
+    A template that has an attribute ``unit`` with the value "logit" is given the labels' logits as the network computed
+    them instead, without normalisation.
+    """
 
     def options(self, n: int) -> tuple[str, ...]:
         """The labels that the model chooses from, for ``n`` documents."""
@@ -56,8 +75,8 @@ class TextTemplate(Template, Protocol):
         """The longest answer of a model that does as it is told, for ``n`` documents."""
         ...
 
-    def parse(self, answer: str, n: int) -> Scores:
-        """Scores of ``n`` documents; all NaN where the answer cannot be read."""
+    def parse(self, answer: str, n: int) -> Parsed:
+        """Scores of ``n`` documents, and how well the answer could be read; never raises, whatever the text."""
         ...
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Evidence, Prompt, Scores, brief, from_order
 from pyterrier_llmrank.errors import ConfigurationError
 
-from .base import chat, check_template, one_line, without_markers
+from .base import Parsed, chat, check_template, one_line, without_markers
 from .parsing import parse_permutation
 
 SYSTEM = "You are a search assistant that orders passages by how well they answer a query."
@@ -111,10 +111,10 @@ class ListPrompt:
         """Every identifier once."""
         return " > ".join(f"[{name}]" for name in self.names(n))
 
-    def parse(self, answer: str, n: int) -> Scores:
+    def parse(self, answer: str, n: int) -> Parsed:
         """Scores 0, -1, -2, … in the order written; NaN for what was left out, all NaN where nothing can be read."""
         found = parse_permutation(answer, n, labels=self.labels, legacy=self.legacy)
-        return from_order(found.order, n)
+        return Parsed(from_order(found.order, n), found.status)
 
     def options(self, n: int) -> tuple[str, ...]:
         """The identifiers, as they follow the opening bracket."""

@@ -12,7 +12,7 @@ import numpy as np
 from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, Scores, Usage, brief, silence
 from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, SeveralTokens, Unsupported
 from pyterrier_llmrank.models import Model
-from pyterrier_llmrank.prompts.base import ChoiceTemplate, Template, TextTemplate
+from pyterrier_llmrank.prompts.base import ChoiceTemplate, Status, Template, TextTemplate
 from pyterrier_llmrank.prompts.truncation import fit
 
 SLACK = 8  # tokens that a written answer may take beyond the longest one expected
@@ -115,7 +115,7 @@ class Prompted:
         replies = []
         for item, values, usage, gone in zip(items, logprobs, usages, lost, strict=True):
             scores = template.read(values, len(item.texts))
-            replies.append(_reply(scores, usage, gone))
+            replies.append(_reply(scores, "ok", usage, gone))
         return replies
 
     def _written(self, items: Sequence[Item]) -> list[Reply]:
@@ -130,7 +130,7 @@ class Prompted:
             places = [place for place, item in enumerate(items) if len(item.texts) == n]
             written = self.model.generate([prompts[place] for place in places], max_tokens=max_tokens)
             for place, generation in zip(places, written, strict=True):
-                replies[place] = _reply(template.parse(generation.text, n), generation.usage, lost[place])
+                replies[place] = _reply(*template.parse(generation.text, n), generation.usage, lost[place])
         return [replies[place] for place in range(len(items))]
 
     def _check_mass(self, logprobs: Sequence[Scores]) -> None:
@@ -183,8 +183,9 @@ def _spelled_out(model: Model, prompts: Sequence[Prompt], names: Sequence[str]) 
     return scored
 
 
-def _reply(scores: Scores, usage: Usage, lost: int) -> Reply:
+def _reply(scores: Scores, status: Status, usage: Usage, lost: int) -> Reply:
     """Scores with their cost; all NaN is a failure."""
     failed = bool(np.isnan(scores).all())
-    usage = replace(usage, failures=usage.failures + failed, truncated_tokens=usage.truncated_tokens + lost)
+    told = Usage(failures=failed, repaired=not failed and status == "repaired", truncated_tokens=lost)
+    usage = usage + told
     return Reply(silence(len(scores)) if failed else scores, usage)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, from_order
+from pyterrier_llmrank.core import Answer, Evidence, Question, Usage, from_order
 from pyterrier_llmrank.errors import ConfigurationError, ReplayMiss
 from pyterrier_llmrank.prompts import ListPrompt
+from pyterrier_llmrank.prompts.base import Parsed
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -90,15 +91,17 @@ class Replay:
         return answers
 
     def _answer(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Answer:
-        scores = self._scores(record, docnos)
+        scores, status = self._read(record, docnos)
         tokens = {name: int(record.get(name) or 0) for name in ("prompt_tokens", "output_tokens")}
-        return Answer(scores, Usage(calls=1, failures=int(np.isnan(scores).all()), **tokens))
+        counts = {"failures": int(np.isnan(scores).all()), "repaired": int(status == "repaired")}
+        return Answer(scores, Usage(calls=1, **counts, **tokens))
 
-    def _scores(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Scores:
+    def _read(self, record: Mapping[str, Any], docnos: Sequence[str]) -> Parsed:
         if "scores" in record:
-            return np.array([np.nan if score is None else score for score in record["scores"]], dtype=np.float64)
+            given = [np.nan if score is None else score for score in record["scores"]]
+            return Parsed(np.array(given, dtype=np.float64), "ok")
         if "ranking" in record:
-            return from_order([docnos.index(str(docno)) for docno in record["ranking"]], len(docnos))
+            return Parsed(from_order([docnos.index(str(docno)) for docno in record["ranking"]], len(docnos)), "ok")
         return ListPrompt(legacy=self.legacy).parse(record["response"], len(docnos))
 
 

@@ -20,8 +20,7 @@ from tiny import ask, byte_tokenizer, decoder, encoder_decoder, local, saved
 
 from pyterrier_llmrank import ListwiseLLM, PointwiseLLM
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFound
-from pyterrier_llmrank.methods import as_model
-from pyterrier_llmrank.models import HFModel
+from pyterrier_llmrank.models import HFModel, as_model
 from pyterrier_llmrank.models.hf import loading
 from pyterrier_llmrank.models.hf.hub import Where, where
 from pyterrier_llmrank.scorers import BiEncoder, CrossEncoder
@@ -277,7 +276,7 @@ def test_a_cached_model_loads_without_asking_the_hub(tmp_path):
         def log_message(self, *_):
             pass
 
-    script = "from pyterrier_llmrank.methods import as_model; as_model('owner/tiny').load()"
+    script = "from pyterrier_llmrank.models import as_model; as_model('owner/tiny').load()"
     with HTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         own = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}

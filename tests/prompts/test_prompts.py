@@ -149,24 +149,24 @@ def test_first_token_identifiers_differ_in_their_first_character():
 @pytest.mark.parametrize("n", [1, 5, 20])
 def test_the_longest_answer_is_a_whole_order_and_can_be_read(labels, n):
     prompt = ListPrompt(labels, "generate")
-    assert prompt.parse(prompt.longest(n), n).tolist() == [-float(i) for i in range(n)]
+    assert prompt.parse(prompt.longest(n), n).scores.tolist() == [-float(i) for i in range(n)]
 
 
 def test_every_order_of_three_is_read_back():
     prompt = ListPrompt()
     for order in itertools.permutations(range(3)):
-        scores = prompt.parse(" > ".join(f"[{i + 1}]" for i in order), 3)
+        scores = prompt.parse(" > ".join(f"[{i + 1}]" for i in order), 3).scores
         assert np.argsort(-scores).tolist() == list(order)
 
 
 def test_what_an_answer_leaves_out_has_no_score():
-    scores = ListPrompt().parse("[3] > [1]", 4)
+    scores = ListPrompt().parse("[3] > [1]", 4).scores
     assert scores[[2, 0]].tolist() == [0.0, -1.0] and np.isnan(scores[[1, 3]]).all()
 
 
 @pytest.mark.parametrize("answer", ["", "I cannot order these.", "[77] > [88]", "\ufffd"])
 def test_an_answer_that_cannot_be_read_has_no_scores(answer):
-    assert np.isnan(ListPrompt().parse(answer, 4)).all()
+    assert np.isnan(ListPrompt().parse(answer, 4).scores).all()
 
 
 def test_probabilities_are_read_as_they_are():

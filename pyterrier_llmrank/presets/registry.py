@@ -1,0 +1,130 @@
+"""What is known of published methods, and how one is looked up by the name of its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+
+import pandas as pd
+
+from pyterrier_llmrank.core import Scorer, Strategy
+from pyterrier_llmrank.models import Model, as_model
+from pyterrier_llmrank.rerank import Rerank
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Family = Literal["pointwise", "pairwise", "setwise", "listwise", "groupwise"]
+Name: TypeAlias = str | PathLike[str] | Model
+Build = TypeVar("Build", bound=Callable[..., Any])
+
+
+class Options(TypedDict, total=False):
+    """What every preset takes beside its model: arguments of ``HFModel`` (for a model given by name), of ``Rerank``."""
+
+    device: str | None
+    dtype: str | None
+    batch_tokens: int | None
+    max_length: int | None
+    top_k: int | None
+    depth: int | None
+    num_results: int | None
+    text_field: str
+    verbose: bool
+
+
+ENGINE = ("device", "dtype", "batch_tokens", "max_length")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One published method.
+
+    Attributes:
+        name: Of its function in ``presets``.
+        build: The function: a model (by default the checkpoint) and ``Options`` in, a ``Rerank`` out.
+        paper: Authors, year, title.
+        family: How many documents it shows at once.
+        checkpoints: Names on the Hugging Face hub that were trained for its format, the function's default first.
+        published: nDCG@10 times 100, as published, by collection.
+        source: Where those numbers stand.
+        licence: Of the weights, where it is known.
+    """
+
+    name: str
+    build: Callable[..., Rerank]
+    paper: str
+    family: Family
+    checkpoints: tuple[str, ...] = ()
+    published: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    licence: str = ""
+
+
+REGISTRY: dict[str, Preset] = {}
+
+
+def preset(
+    *,
+    paper: str,
+    family: Family,
+    checkpoints: tuple[str, ...] = (),
+    published: Mapping[str, float] | None = None,
+    source: str = "",
+    licence: str = "",
+) -> Callable[[Build], Build]:
+    """Notes what is known of the method that a function builds; the function stays as it is."""
+
+    def noted(build: Build) -> Build:
+        name = build.__name__
+        REGISTRY[name] = Preset(name, build, paper, family, checkpoints, published or {}, source, licence)
+        return build
+
+    return noted
+
+
+def find(checkpoint: object) -> Preset | None:
+    """The preset whose format a checkpoint was trained for; None if it is not known.
+
+    Known by its name on the hub, whatever its case; a folder is known by its last part, where that is the name of one.
+    """
+    if not isinstance(checkpoint, str | PathLike):
+        return None
+    wanted = fspath(checkpoint).rstrip("/\\").casefold()
+    for known in REGISTRY.values():
+        names = [name.casefold() for name in known.checkpoints]
+        if wanted in names or wanted.replace("\\", "/").rpartition("/")[2] in [n.rpartition("/")[2] for n in names]:
+            return known
+    return None
+
+
+def frame() -> pd.DataFrame:
+    """One row per preset: name, checkpoint, paper, family, strategy, published nDCG@10, source, licence."""
+    rows = []
+    for known in REGISTRY.values():
+        rows.append(
+            {
+                "name": known.name,
+                "checkpoint": known.checkpoints[0] if known.checkpoints else None,
+                "paper": known.paper,
+                "family": known.family,
+                **{f"nDCG@10 {collection}": value for collection, value in known.published.items()},
+                "source": known.source or None,
+                "licence": known.licence or None,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def engine(model: Name, options: Options, **own: Any) -> Model:  # noqa: ANN401 - arguments of HFModel
+    """The model of a preset: a name becomes an ``HFModel`` with the options, and with what the format asks for."""
+    if isinstance(model, str | PathLike):
+        return as_model(model, **own, **{name: options.get(name) for name in ENGINE})  # type: ignore[arg-type]
+    return as_model(model, **{name: options.get(name) for name in ENGINE})  # type: ignore[arg-type]
+
+
+def reranker(strategy: Strategy, scorer: Scorer, **options: Unpack[Options]) -> Rerank:
+    """A ``Rerank`` with those of the options that are for it."""
+    return Rerank(strategy, scorer, **{name: value for name, value in options.items() if name not in ENGINE})  # type: ignore[arg-type]
