@@ -11,6 +11,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "pyterrier_llmrank"
 
+# what a method is made of
+PARTS = {"aggregates", "core", "designs", "errors", "models", "prompts", "scorers", "strategies"}
+
 # room -> rooms it may import; a room is a file or folder right under the package
 DOORS = {
     "_version": set(),
@@ -30,19 +33,8 @@ DOORS = {
     "asking": {"core", "errors", "ledger"},
     "rerank": {"core", "errors", "flow", "frames", "ledger", "pairing", "asking", "seeds"},
     "costs": {"ledger", "rerank"},
-    "presets": {"aggregates", "core", "designs", "errors", "models", "prompts", "rerank", "scorers", "strategies"},
-    "methods": {
-        "aggregates",
-        "core",
-        "designs",
-        "errors",
-        "models",
-        "presets",
-        "prompts",
-        "rerank",
-        "scorers",
-        "strategies",
-    },
+    "presets": PARTS | {"rerank"},
+    "methods": PARTS | {"rerank", "presets"},
     "mini": {"errors"},
     "demo": {"costs", "errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
     "__main__": {"demo"},
