@@ -82,7 +82,7 @@ class Asking:
         seconds = time.perf_counter() - began
         self._check(questions, answers)
         self.ledger.add_round([(q.qid, a.usage) for q, a in zip(questions, answers, strict=True)], seconds)
-        self.asked += len(answers)
+        self.asked += sum(max(answer.usage.calls, answer.usage.failures) for answer in answers)
         self.failed += sum(answer.usage.failures for answer in answers)
         return [answer.scores for answer in answers]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
@@ -190,6 +191,9 @@ def from_order(order: Sequence[int], n: int | None = None) -> Scores:
 
 def spelled(part: object) -> str:
     """How a part is written in code: a function by its name, a value by its repr."""
+    if isinstance(part, partial):
+        told = [*map(spelled, part.args), *(f"{name}={spelled(value)}" for name, value in part.keywords.items())]
+        return f"partial({', '.join([spelled(part.func), *told])})"
     name = getattr(part, "__qualname__", None)
     return name if isinstance(name, str) else repr(part)
 

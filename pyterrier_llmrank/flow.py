@@ -1,9 +1,11 @@
-"""Three combinators that drive flows: run one, run many in lockstep, rename a flow's documents."""
+"""Combinators that drive flows: run one, run many in lockstep, rename a flow's documents, ask nothing twice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+import numpy as np
 
 from .core import Flow, Group, Scores
 
@@ -68,3 +70,28 @@ def relabel(flow: Flow[T], items: Sequence[int]) -> Flow[T]:
             result: T = stop.value
             return result
         answers = yield [tuple(items[i] for i in group) for group in groups]
+
+
+def once(flow: Flow[T]) -> Flow[T]:
+    """Asks about no set of documents twice: what was answered before, in whatever order, is answered from memory.
+
+    A set that comes up twice in a round is asked about once, as it is first spelled; a round in which everything is
+    known is not yielded. Around a whole strategy it also covers what that asks ``together``.
+    """
+    memory: dict[frozenset[int], dict[int, float]] = {}
+    answers: list[Scores] | None = None
+    while True:
+        try:
+            groups = next(flow) if answers is None else flow.send(answers)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        fresh: dict[frozenset[int], Group] = {}
+        for group in groups:
+            if frozenset(group) not in memory:
+                fresh.setdefault(frozenset(group), group)
+        if fresh:
+            asked = list(fresh.values())
+            for group, scores in zip(asked, (yield asked), strict=True):
+                memory[frozenset(group)] = dict(zip(group, scores, strict=True))
+        answers = [np.array([memory[frozenset(group)][i] for i in group]) for group in groups]

@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .core import Doc, Scores
+from .core import Doc, Scores, descending, silence
 from .errors import InputError, LLMRankWarning
+
+RAW_SCORE = "llmrank_score"
+"""Column of what the strategy itself said; NaN where it was not asked."""
 
 
 def candidate_order(frame: pd.DataFrame) -> tuple[NDArray[np.intp], list[int]]:
@@ -64,6 +67,39 @@ def query_texts(frame: pd.DataFrame, starts: Sequence[int]) -> list[str]:
             )
         queries.append(str(texts[row]))
     return queries
+
+
+def ranked(
+    frame: pd.DataFrame,
+    lists: Sequence[range],
+    answers: Sequence[Scores],
+    *,
+    num_results: int | None = None,
+    only_selected: bool = False,
+) -> pd.DataFrame:
+    """The rows of a frame in their final order, with scores and ranks.
+
+    Args:
+        frame: Rows in candidate order, by query.
+        lists: The rows of each query.
+        answers: The strategy's scores of each query's first rows; those without a score follow, in order.
+        num_results: Rows to keep for a query.
+        only_selected: Whether rows with a score of 0 or less go, where any score was given.
+    """
+    order: list[int] = []
+    raws, scores, ranks = [np.empty(0)], [np.empty(0)], [np.empty(0, dtype=np.int64)]
+    for rows, answer in zip(lists, answers, strict=True):
+        raw = np.concatenate([answer, silence(len(rows) - len(answer))])
+        places = descending(range(len(rows)), raw)
+        if only_selected and not np.isnan(raw).all():
+            places = [place for place in places if raw[place] > 0]
+        places = places[:num_results]
+        order.extend(rows[place] for place in places)
+        raws.append(raw[places])
+        scores.append(strictly_decreasing(raw[places]))
+        ranks.append(np.arange(len(places)))
+    columns = {RAW_SCORE: np.concatenate(raws), "score": np.concatenate(scores), "rank": np.concatenate(ranks)}
+    return frame.iloc[order].reset_index(drop=True).assign(**columns)
 
 
 def strictly_decreasing(scores: Scores) -> Scores:

@@ -7,21 +7,17 @@ import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyterrier as pt
 
 from .asking import Asking, Bar
-from .core import Flow, Scorer, Scores, Strategy, descending, silence, spelled
+from .core import Flow, Scorer, Scores, Strategy, spelled
 from .errors import ConfigurationError
 from .flow import relabel, run, together
-from .frames import candidate_order, documents, query_texts, strictly_decreasing
+from .frames import RAW_SCORE, candidate_order, documents, query_texts, ranked
 from .ledger import Ledger
 from .pairing import check_pairing
 from .seeds import reseeded
-
-RAW_SCORE = "llmrank_score"
-"""Column of what the strategy itself said; NaN where it was not asked."""
 
 EMPTY = inspect.Parameter.empty
 
@@ -31,7 +27,8 @@ class Rerank(pt.Transformer):
 
     Candidates are taken in the order of ``rank``, else of ``score``, else of rows. All queries of a frame advance
     in lockstep, so that a round of all of them is one call of the scorer. Ties, and documents without an answer,
-    keep their order. The result holds every input column and row (unless ``num_results`` says fewer), with
+    keep their order. The result holds every input column and row (unless ``num_results`` or ``keep_only_selected`` says
+    fewer), with
 
     * ``score``: finite and strictly decreasing in float32, so that no evaluation tool can reorder it: the
       strategy's score where it has one, and steps of 1 below it for the rest;
@@ -44,6 +41,8 @@ class Rerank(pt.Transformer):
         top_k: Positions to settle; the strategy may leave the rest in input order. All by default.
         depth: Candidates to rerank; the rest follow below them in input order. All by default.
         num_results: Rows to return for a query. All by default.
+        keep_only_selected: Whether only the documents that the scorer selected are returned: those that the strategy
+            scored above 0, for prompts that select (DynamicRAG). Where the answer could not be read, all are.
         text_field: Column of the documents' text.
         verbose: Whether to show a progress bar.
 
@@ -62,6 +61,7 @@ class Rerank(pt.Transformer):
         top_k: int | None = None,
         depth: int | None = None,
         num_results: int | None = None,
+        keep_only_selected: bool = False,
         text_field: str = "text",
         verbose: bool = False,
     ) -> None:
@@ -75,6 +75,7 @@ class Rerank(pt.Transformer):
         self.top_k = top_k
         self.depth = depth
         self.num_results = num_results
+        self.keep_only_selected = keep_only_selected
         self.text_field = text_field
         self.verbose = verbose
         self.ledger = Ledger()
@@ -113,7 +114,7 @@ class Rerank(pt.Transformer):
                     f"{spelled(self.strategy)} returned {len(answer)} scores for {len(rows)} documents; "
                     "a strategy returns one per document"
                 )
-        return self._ranked(out, lists, answers)
+        return ranked(out, lists, answers, num_results=self.num_results, only_selected=self.keep_only_selected)
 
     def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         """The same for an iterable of rows; nothing in, nothing out."""
@@ -162,20 +163,6 @@ class Rerank(pt.Transformer):
         """The strategy over one query's rows; what it draws at random depends on its seed and the qid."""
         return relabel(reseeded(self.strategy, qid)(len(rows), self._settle(len(rows))), rows)
 
-    def _ranked(self, out: pd.DataFrame, lists: Sequence[range], answers: Sequence[Scores]) -> pd.DataFrame:
-        """Rows in their final order, with scores and ranks."""
-        order: list[int] = []
-        raws, scores, ranks = [], [], []
-        for rows, answer in zip(lists, answers, strict=True):
-            raw = np.concatenate([answer, silence(len(rows) - len(answer))])
-            places = descending(range(len(rows)), raw)[: self.num_results]
-            order.extend(rows[place] for place in places)
-            raws.append(raw[places])
-            scores.append(strictly_decreasing(raw[places]))
-            ranks.append(np.arange(len(places)))
-        columns = {RAW_SCORE: np.concatenate(raws), "score": np.concatenate(scores), "rank": np.concatenate(ranks)}
-        return out.iloc[order].reset_index(drop=True).assign(**columns)
-
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer | None:
         """``% k`` as an argument: the same first ``k`` rows, with no more calls than before.
 
@@ -192,7 +179,7 @@ class Rerank(pt.Transformer):
         unknown = sorted(changes.keys() - attributes.keys())
         if unknown:
             raise pt.inspect.InspectError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
-        if changes.keys() - {"top_k", "depth", "num_results", "text_field", "verbose"}:
+        if changes.keys() - {"top_k", "depth", "num_results", "keep_only_selected", "text_field", "verbose"}:
             return type(self)(**(attributes | changes))
         clone = copy.copy(self)
         vars(clone).update(changes, ledger=Ledger())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import oracle
+from fakes import intransitive, oracle
 
 from pyterrier_llmrank.core import Strategy, descending, from_order
-from pyterrier_llmrank.flow import relabel, run, together
+from pyterrier_llmrank.flow import once, relabel, run, together
 from pyterrier_llmrank.strategies import Heapsort, OneShot, SlidingWindow
 
 
@@ -202,6 +202,72 @@ def test_a_strategy_ranks_a_part_of_a_list_as_it_ranks_the_part_alone(strategy):
     part = relevance[10:22]
     inside = run(relabel(strategy(12, 12), range(10, 22)), oracle(relevance))
     np.testing.assert_array_equal(inside, run(strategy(12, 12), oracle(part)))
+
+
+# -- once -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_that_was_asked_about_is_answered_from_memory_in_its_new_order():
+    echo = Echo()
+    answers = run(once(asks([(0, 1, 2)], [(3, 4)], [(2, 0, 1), (1, 0)], [(0, 1)])), echo)
+    assert echo.rounds == [[(0, 1, 2)], [(3, 4)], [(1, 0)]]
+    assert told(answers) == [[[0, 1, 2]], [[3, 4]], [[2, 0, 1], [1, 0]], [[0, 1]]]
+
+
+def test_a_set_that_comes_up_twice_in_a_round_is_asked_about_once_as_it_came_first():
+    echo = Echo()
+    answers = run(once(asks([(1, 0), (2,), (0, 1), (2,)])), echo)
+    assert echo.rounds == [[(1, 0), (2,)]]
+    assert told(answers) == [[[1, 0], [2], [0, 1], [2]]]
+
+
+def test_a_round_in_which_everything_is_known_is_not_yielded():
+    echo = Echo()
+    answers = run(once(asks([(0, 1)], [(1, 0)], [], [(0, 1), (1, 0)], [(2,)])), echo)
+    assert echo.rounds == [[(0, 1)], [(2,)]]
+    assert told(answers) == [[[0, 1]], [[1, 0]], [], [[0, 1], [1, 0]], [[2]]]
+
+
+def test_no_answer_is_an_answer_that_is_remembered():
+    rounds = []
+
+    def hush(groups):
+        rounds.append(groups)
+        return [np.full(len(group), np.nan) for group in groups]
+
+    answers = run(once(asks([(0, 1)], [(1, 0)])), hush)
+    assert rounds == [[(0, 1)]] and np.isnan(answers[1][0]).all()
+
+
+def test_memory_covers_what_a_flow_asks_together_and_nothing_outside_it():
+    def flows():
+        return [asks([(0, 1)], [(2, 3)]), asks([(1, 0)], [(3, 2)], [(4,)])]
+
+    inside, outside = Echo(), Echo()
+    assert [told(part) for part in run(once(together(flows())), inside)] == [
+        [[[0, 1]], [[2, 3]]],
+        [[[1, 0]], [[3, 2]], [[4]]],
+    ]
+    assert inside.rounds == [[(0, 1)], [(2, 3)], [(4,)]]
+    run(together([once(flow) for flow in flows()]), outside)
+    assert outside.rounds == [[(0, 1), (1, 0)], [(2, 3), (3, 2)], [(4,)]]
+
+
+def test_once_passes_on_a_flow_that_asks_nothing_its_result_and_its_errors():
+    assert run(once(nothing("done")), Echo()) == "done"
+    with pytest.raises(Broken):
+        run(once(breaks([(0,)], [(0,)])), Echo())
+
+
+@pytest.mark.parametrize("strategy", [SlidingWindow(3, 1, passes=4), SlidingWindow(2, 1, passes=9)], ids=repr)
+def test_memory_changes_no_result_where_answers_depend_on_the_documents_alone(strategy):
+    plain, remembered = [], []
+    for ask in (oracle([3, 1, 4, 1, 5, 9, 2, 6, 5], plain), intransitive):
+        expected = run(strategy(9, 9), ask)
+        ask = oracle([3, 1, 4, 1, 5, 9, 2, 6, 5], remembered) if ask is not intransitive else ask
+        np.testing.assert_array_equal(run(once(strategy(9, 9)), ask), expected)
+    asked = [frozenset(group) for groups in remembered for group in groups]
+    assert len(asked) == len(set(asked)) < sum(map(len, plain))
 
 
 # -- plain generator functions ----------------------------------------------------------------------------------------

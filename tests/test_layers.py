@@ -33,6 +33,7 @@ DOORS = {
     "asking": {"core", "errors", "ledger"},
     "rerank": {"core", "errors", "flow", "frames", "ledger", "pairing", "asking", "seeds"},
     "costs": {"ledger", "rerank"},
+    "coprompt": {"core", "errors", "models", "prompts", "scorers"},
     "presets": PARTS | {"rerank"},
     "methods": PARTS | {"rerank", "presets"},
     "mini": {"errors"},
@@ -50,6 +51,9 @@ HEAVY = {
     "Stemmer",
     "pyterrier_pisa",
     "sentence_transformers",
+    "peft",
+    "scipy",
+    "networkx",
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

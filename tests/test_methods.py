@@ -8,12 +8,42 @@ import pyterrier as pt
 import pytest
 from fakes import PerfectScorer
 
-from pyterrier_llmrank import HFModel, ListPrompt, ListwiseLLM, Pointwise, PointwiseLLM, Prompted, SlidingWindow, YesNo
+from pyterrier_llmrank import presets
+from pyterrier_llmrank.aggregates import additive, bradley_terry, mean
+from pyterrier_llmrank.designs import all_pairs, random_pairs, shuffled_groups
 from pyterrier_llmrank.errors import ConfigurationError, ModelNotFound
-from pyterrier_llmrank.methods import DEFAULT_MODEL
-from pyterrier_llmrank.models import as_model
+from pyterrier_llmrank.methods import (
+    DEFAULT_MODEL,
+    GroupwiseLLM,
+    ListwiseLLM,
+    PairwiseLLM,
+    PointwiseLLM,
+    SetwiseLLM,
+)
+from pyterrier_llmrank.models import HFModel, as_model
+from pyterrier_llmrank.prompts import (
+    Demonstrated,
+    Demonstration,
+    Graded,
+    GroupPrompt,
+    ListPrompt,
+    PairPrompt,
+    SetPrompt,
+    YesNo,
+)
+from pyterrier_llmrank.scorers import BothOrders, Prompted
+from pyterrier_llmrank.strategies import (
+    Bubble,
+    Heapsort,
+    Insertion,
+    OneShot,
+    Pointwise,
+    Sampled,
+    SlidingWindow,
+    TopDown,
+)
 
-FACES = [PointwiseLLM, ListwiseLLM]
+FACES = [PointwiseLLM, PairwiseLLM, SetwiseLLM, ListwiseLLM, GroupwiseLLM]
 each_face = pytest.mark.parametrize("face", FACES)
 
 
@@ -32,6 +62,143 @@ def test_a_listwise_face_slides_a_window(folder):
     reranker = ListwiseLLM(folder, window=10, stride=5, passes=2)
     assert reranker.strategy == SlidingWindow(10, 5, 2)
     assert reranker.scorer == Prompted(ListPrompt(labels="numbers", decode="generate"), HFModel(folder), 256)
+
+
+def test_a_pairwise_face_sorts_by_pairs_in_both_orders(folder):
+    reranker = PairwiseLLM(folder)
+    assert reranker.strategy == Heapsort(2) and reranker.top_k == 10
+    assert reranker.scorer == BothOrders(Prompted(PairPrompt(), HFModel(folder), 256))
+    assert PairwiseLLM(folder, both_orders=False).scorer == reranker.scorer.scorer
+
+
+@pytest.mark.parametrize(
+    ("face", "name", "strategy"),
+    [
+        (PairwiseLLM, "sliding", Bubble(2)),
+        (PairwiseLLM, "allpair", Sampled(all_pairs, additive)),
+        (PairwiseLLM, "sparse", Sampled(random_pairs(8), bradley_terry)),
+        (SetwiseLLM, "heapsort", Heapsort(4)),
+        (SetwiseLLM, "bubble", Bubble(4)),
+        (SetwiseLLM, "insertion", Insertion(4)),
+    ],
+)
+def test_a_strategy_is_chosen_by_name(face, name, strategy, folder):
+    reranker = face(folder, strategy=name)
+    assert reranker.strategy == strategy
+    assert eval(repr(reranker), {face.__name__: face}) == reranker
+
+
+@each_face
+def test_every_face_takes_a_strategy_object(face, folder):
+    strategy = Pointwise() if face is PointwiseLLM else Heapsort(2)
+    reranker = face(folder, strategy=strategy)
+    assert reranker.strategy is strategy
+    assert pt.inspect.transformer_apply_attributes(reranker, max_doc_tokens=9).strategy is strategy
+
+
+@pytest.mark.parametrize("face", [PairwiseLLM, SetwiseLLM])
+def test_an_unknown_strategy_is_named_with_those_there_are(face, folder):
+    with pytest.raises(ConfigurationError, match=r"strategy must be one of 'heapsort', .*, got 'quick'"):
+        face(folder, strategy="quick")
+
+
+def test_a_setwise_face_shows_groups_of_its_size(folder):
+    reranker = SetwiseLLM(folder, group_size=10, decode="generate")
+    assert reranker.strategy == Heapsort(10)
+    assert reranker.scorer == Prompted(SetPrompt(decode="generate"), HFModel(folder), 256)
+
+
+def test_a_groupwise_face_averages_scores_of_shuffled_groups(folder):
+    reranker = GroupwiseLLM(folder, group_size=5, epochs=3, seed=1)
+    assert reranker.strategy == Sampled(shuffled_groups(5, 3, 1), mean)
+    assert reranker.scorer == Prompted(GroupPrompt(), HFModel(folder), 256)
+
+
+@pytest.mark.parametrize(
+    ("face", "told", "name"),
+    [
+        (ListwiseLLM, {"window": 10}, "window=10"),
+        (GroupwiseLLM, {"epochs": 5}, "epochs=5"),
+        (SetwiseLLM, {"group_size": 5}, "group_size=5"),
+    ],
+)
+def test_what_a_strategy_object_makes_meaningless_is_refused(face, told, name, folder):
+    with pytest.raises(ConfigurationError, match=name):
+        face(folder, strategy=TopDown(20) if face is ListwiseLLM else Heapsort(3), **told)
+
+
+@each_face
+def test_every_face_takes_a_prompt_and_demonstrations(face, folder):
+    prompt, solved = (Graded(4), "3") if face is PointwiseLLM else (PairPrompt(), "A")
+    shown = (Demonstration("what is rain", ("Water falls.",) * prompt.max_docs, solved),)
+    strategy = Pointwise() if face is PointwiseLLM else Heapsort(2)
+    reranker = face(folder, prompt=prompt, strategy=strategy, demonstrations=shown)
+    scorer = reranker.scorer.scorer if face is PairwiseLLM else reranker.scorer
+    assert scorer.prompt == Demonstrated(prompt, shown)
+
+
+@each_face
+def test_an_unknown_argument_is_told_with_the_one_that_is_meant(face, folder):
+    with pytest.raises(TypeError, match=f"{face.__name__} has no argument 'num_result'; did you mean 'num_results'"):
+        face(folder, num_result=3)
+
+
+# --- checkpoints that were trained for a format ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A folder that bears the name of a checkpoint; nothing is loaded until something is ranked."""
+
+    def made(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        return str(folder)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("face", "name", "preset"),
+    [
+        (ListwiseLLM, "rank_zephyr_7b_v1_full", "rank_zephyr"),
+        (ListwiseLLM, "RankMistral100", "full_rank"),
+        (PointwiseLLM, "Qwen3-Reranker-0.6B", "qwen3_reranker"),
+        (PointwiseLLM, "monot5-base-msmarco", "mono_t5"),
+        (SetwiseLLM, "Rank-R1-7B-v0.1", "rank_r1"),
+        (GroupwiseLLM, "Diver-GroupRank-7B", "group_rank"),
+        (PairwiseLLM, "duot5-base-msmarco", "duo_t5"),
+    ],
+)
+def test_a_known_checkpoint_is_asked_as_it_was_trained_to_be(face, name, preset, checkpoint):
+    folder = checkpoint(name)
+    told = {"both_orders": False} if face is PairwiseLLM else {}
+    assert face(folder, **told).scorer == getattr(presets, preset)(folder).scorer
+
+
+def test_a_known_checkpoint_brings_its_strategy_unless_one_is_told(checkpoint):
+    folder = checkpoint("RankMistral100")
+    assert ListwiseLLM(folder).strategy == OneShot()
+    assert ListwiseLLM(folder, window=50, stride=25).strategy == SlidingWindow(50, 25)
+    assert ListwiseLLM(folder, strategy=TopDown(20)).strategy == TopDown(20)
+
+
+def test_a_prompt_of_ones_own_is_asked_of_a_known_checkpoint_too(checkpoint):
+    folder = checkpoint("rank_zephyr_7b_v1_full")
+    assert ListwiseLLM(folder, prompt=ListPrompt()).scorer == Prompted(ListPrompt(), HFModel(folder), 256)
+
+
+def test_what_the_format_of_a_known_checkpoint_leaves_no_room_for_is_refused(checkpoint):
+    with pytest.raises(ConfigurationError, match=r"presets.rank_zephyr.*leave them out, or say prompt="):
+        ListwiseLLM(checkpoint("rank_zephyr_7b_v1_full"), max_doc_tokens=10)
+
+
+def test_a_checkpoint_of_another_kind_is_asked_like_any_model(checkpoint):
+    folder = checkpoint("rank_zephyr_7b_v1_full")
+    assert PointwiseLLM(folder).scorer == Prompted(YesNo(), HFModel(folder), 512)
+
+
+# --- arguments that all take -----------------------------------------------------------------------------------------
 
 
 def test_first_token_decoding_asks_by_letters(folder):
@@ -73,7 +240,7 @@ def test_a_fused_cutoff_keeps_the_model(face, folder):
 @each_face
 def test_other_changes_build_it_anew(face, folder):
     again = pt.inspect.transformer_apply_attributes(face(folder), max_doc_tokens=9)
-    assert again == face(folder, max_doc_tokens=9) and again.scorer.max_doc_tokens == 9
+    assert again == face(folder, max_doc_tokens=9) and "max_doc_tokens=9" in repr(again)
 
 
 @each_face

@@ -15,8 +15,9 @@ from pyterrier_llmrank.core import Answer, Evidence, Usage, descending, from_ord
 from pyterrier_llmrank.costs import costs
 from pyterrier_llmrank.designs import all_pairs
 from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning, ScoringError
+from pyterrier_llmrank.frames import RAW_SCORE
 from pyterrier_llmrank.ledger import COLUMNS
-from pyterrier_llmrank.rerank import RAW_SCORE, Rerank
+from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.strategies import Heapsort, OneShot, Pointwise, Sampled, SlidingWindow
 
 STRATEGIES = [OneShot(), Pointwise(), SlidingWindow(4, 2), Heapsort(2), Heapsort(4), Sampled(all_pairs, additive)]

@@ -87,3 +87,18 @@ def full_logprobs(folder, ids, start=None):
     sides = {} if start is None else {"decoder_input_ids": torch.tensor([start])}
     with torch.no_grad():
         return network(input_ids=torch.tensor([ids]), **sides).logits[0].double().log_softmax(-1).numpy()
+
+
+def adapter(folder, base, task, auto=transformers.AutoModelForCausalLM, *, seed=2, **options):
+    """The path of a random LoRA adapter of a base checkpoint, every weight of it far from zero."""
+    import peft
+
+    torch.manual_seed(seed)
+    options = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], **options}
+    network = peft.get_peft_model(auto.from_pretrained(base, dtype=torch.float32), peft.LoraConfig(task, **options))
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.requires_grad:
+                weight.normal_(std=0.2)
+    network.save_pretrained(folder)
+    return str(folder)

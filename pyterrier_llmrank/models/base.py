@@ -45,8 +45,9 @@ class ChoiceScores(NamedTuple):
         logprobs: Natural log-probability of each label over the full vocabulary, (labels,).
         missing: True where a label's value was not to be had and ``logprobs`` is an upper bound, (labels,).
         usage: What it cost.
-        log_total: Log of the sum of exp(logit) over the vocabulary, so that ``logprobs + log_total`` are logits; NaN
-            where the model does not tell.
+        log_total: Log of the sum of exp(logit) over the vocabulary, so that ``logprobs + log_total`` are the logits of
+            the labels' own tokens, as the network gave them; NaN where the model does not tell. Where labels begin
+            with tokens in common, whose log-probability is part of ``logprobs``, that is taken off here.
     """
 
     logprobs: NDArray[np.float64]

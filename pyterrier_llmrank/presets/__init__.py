@@ -2,7 +2,65 @@
 
 from __future__ import annotations
 
+from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
+from .classifiers import dear_pointwise, rank_llama
+from .groupwise import dynamic_rag, group_rank, tour_rank
+from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
+from .pairwise import prp
+from .pointwise import (
+    instruction_distillation,
+    mxbai_rerank_v2,
+    pointwise_qlm,
+    pointwise_yes_no,
+    qwen3_reranker,
+    ranking_gpt,
+    tf_rank,
+    upr,
+)
+from .reasoning_listwise import dear, dear_listwise, rank_k, rearank, reason_rank
+from .reasoning_pointwise import rank1, retro_star
 from .registry import Preset, find
 from .registry import frame as list
+from .sets import rank_r1, setwise, setwise_sft
+from .t5 import duo_t5, mono_t5, rank_t5
 
-__all__ = ["Preset", "find", "list"]
+__all__ = [
+    "Preset",
+    "dear",
+    "dear_listwise",
+    "dear_pointwise",
+    "duo_t5",
+    "dynamic_rag",
+    "find",
+    "first",
+    "first_mistral",
+    "full_rank",
+    "group_rank",
+    "instruction_distillation",
+    "list",
+    "lrl",
+    "mono_t5",
+    "mxbai_rerank_v2",
+    "pointwise_qlm",
+    "pointwise_yes_no",
+    "prp",
+    "qwen3_reranker",
+    "rank1",
+    "rank_gpt",
+    "rank_gpt_apeer",
+    "rank_k",
+    "rank_llama",
+    "rank_r1",
+    "rank_t5",
+    "rank_vicuna",
+    "rank_zephyr",
+    "ranking_gpt",
+    "rearank",
+    "reason_rank",
+    "retro_star",
+    "setwise",
+    "setwise_sft",
+    "tf_rank",
+    "tour_rank",
+    "upr",
+]

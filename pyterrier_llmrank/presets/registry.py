@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import pandas as pd
 
-from pyterrier_llmrank.core import Scorer, Strategy
+from pyterrier_llmrank.core import Scorer, Strategy, spelled
 from pyterrier_llmrank.models import Model, as_model
 from pyterrier_llmrank.rerank import Rerank
 
@@ -21,21 +22,42 @@ Name: TypeAlias = str | PathLike[str] | Model
 Build = TypeVar("Build", bound=Callable[..., Any])
 
 
-class Options(TypedDict, total=False):
-    """What every preset takes beside its model: arguments of ``HFModel`` (for a model given by name), of ``Rerank``."""
+class Common(TypedDict, total=False):
+    """What every method takes beside its own arguments.
+
+    Attributes:
+        device: Where a model that is given by name runs: "cuda", "cuda:1", "mps" or "cpu"; the best device by default.
+        dtype: Its precision: "float32", "bfloat16" or "float16"; half precision on a GPU, float32 on a CPU by default.
+        batch_tokens: Tokens of one forward pass.
+        max_length: Tokens of a prompt with its answer; the model's own limit by default.
+        depth: Candidates to rerank; the rest follow below them. All by default.
+        num_results: Rows to return for a query. All by default.
+        text_field: Column of the documents' text; "text" by default.
+        verbose: Whether to show a progress bar.
+    """
 
     device: str | None
     dtype: str | None
     batch_tokens: int | None
     max_length: int | None
-    top_k: int | None
     depth: int | None
     num_results: int | None
     text_field: str
     verbose: bool
 
 
+class Options(Common, total=False):
+    """``Common``, and how much of a ranking is settled; what every preset takes beside its own arguments.
+
+    Attributes:
+        top_k: Positions to settle; the rest may stay in input order. All by default.
+    """
+
+    top_k: int | None
+
+
 ENGINE = ("device", "dtype", "batch_tokens", "max_length")
+FOLDER = os.curdir  # a model that is there, as far as anybody looks before it is loaded
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,11 @@ class Preset:
     published: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
+
+    @property
+    def strategy(self) -> str:
+        """The call that builds the strategy of the transformer with its default options."""
+        return spelled(self.build(FOLDER).strategy)
 
 
 REGISTRY: dict[str, Preset] = {}
@@ -101,7 +128,10 @@ def find(checkpoint: object) -> Preset | None:
 
 
 def frame() -> pd.DataFrame:
-    """One row per preset: name, checkpoint, paper, family, strategy, published nDCG@10, source, licence."""
+    """One row per preset: name, checkpoint, paper, family, strategy, published nDCG@10, source, licence.
+
+    The strategy is that of the transformer with its default options; no model is looked for, or loaded.
+    """
     rows = []
     for known in REGISTRY.values():
         rows.append(
@@ -110,6 +140,7 @@ def frame() -> pd.DataFrame:
                 "checkpoint": known.checkpoints[0] if known.checkpoints else None,
                 "paper": known.paper,
                 "family": known.family,
+                "strategy": known.strategy,
                 **{f"nDCG@10 {collection}": value for collection, value in known.published.items()},
                 "source": known.source or None,
                 "licence": known.licence or None,
@@ -118,11 +149,12 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def engine(model: Name, options: Options, **own: Any) -> Model:  # noqa: ANN401 - arguments of HFModel
-    """The model of a preset: a name becomes an ``HFModel`` with the options, and with what the format asks for."""
+def engine(model: Name, options: Common, **own: Any) -> Model:  # noqa: ANN401 - arguments of HFModel
+    """The model of a preset: a name becomes an ``HFModel`` with the options, and with what the format asks for else."""
+    told = {name: options.get(name) for name in ENGINE}
     if isinstance(model, str | PathLike):
-        return as_model(model, **own, **{name: options.get(name) for name in ENGINE})  # type: ignore[arg-type]
-    return as_model(model, **{name: options.get(name) for name in ENGINE})  # type: ignore[arg-type]
+        told = {**own, **{name: value for name, value in told.items() if value is not None}}
+    return as_model(model, **told)  # type: ignore[arg-type]
 
 
 def reranker(strategy: Strategy, scorer: Scorer, **options: Unpack[Options]) -> Rerank:

@@ -2,8 +2,45 @@
 
 from __future__ import annotations
 
+from .demonstrations import Demonstrated, Demonstration
+from .examples import Similar, hardest
+from .graded import RG_2L, RG_3L, RG_4L, Graded
+from .groupwise import GroupPrompt
+from .layouts import Dialogue, OneMessage
 from .listwise import ListPrompt
+from .pairwise import PairPrompt
 from .parsing import Permutation, parse_permutation
-from .pointwise import QueryPrompt, YesNo
+from .passages import Preparation, document_text
+from .pointwise import UTILITY, LabelLogit, QueryPrompt, YesNo
+from .scored import REASONED_SCORE, ScorePrompt, VerdictPrompt
+from .selection import SelectPrompt
+from .setwise import SetPrompt
 
-__all__ = ["ListPrompt", "Permutation", "QueryPrompt", "YesNo", "parse_permutation"]
+__all__ = [
+    "REASONED_SCORE",
+    "RG_2L",
+    "RG_3L",
+    "RG_4L",
+    "UTILITY",
+    "Demonstrated",
+    "Demonstration",
+    "Dialogue",
+    "Graded",
+    "GroupPrompt",
+    "LabelLogit",
+    "ListPrompt",
+    "OneMessage",
+    "PairPrompt",
+    "Permutation",
+    "Preparation",
+    "QueryPrompt",
+    "ScorePrompt",
+    "SelectPrompt",
+    "SetPrompt",
+    "Similar",
+    "VerdictPrompt",
+    "YesNo",
+    "document_text",
+    "hardest",
+    "parse_permutation",
+]

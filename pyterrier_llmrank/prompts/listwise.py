@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from string import ascii_uppercase
 from typing import Literal
 
 import numpy as np
@@ -13,12 +12,14 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Evidence, Prompt, Scores, brief, from_order
 from pyterrier_llmrank.errors import ConfigurationError
 
-from .base import Parsed, chat, check_template, one_line, without_markers
-from .parsing import parse_permutation
+from .answers import parse_ranking
+from .base import Parsed
+from .layouts import Layout, OneMessage, check_labels, label_names, most_labels
+from .parsing import Labels, parse_permutation
 
 SYSTEM = "You are a search assistant that orders passages by how well they answer a query."
 
-TASK = """\
+SHOWN = """\
 Below are {n} passages, each with an identifier in square brackets. Order them by how well they answer the search \
 query, the best first.
 
@@ -28,11 +29,22 @@ Query: {query}
 
 Query: {query}
 
+"""
+
+TASK = (
+    SHOWN
+    + """\
 Order all {n} passages above, the best first, by their identifiers. Answer with the order alone, in the form \
 {example}, and without any explanation."""
+)
 
-
-DIGITS = 9  # identifiers 1 to 9 differ in their first token; 10 begins like 1
+REASONED = (
+    SHOWN
+    + """\
+Think first, between <think> and </think>: what does the query ask for, and which of it does each passage give? Then \
+order all {n} passages, the best first, by their identifiers. Write the order between <answer> and </answer>, in the \
+form <answer>{example}</answer>; put = in place of > between passages that are equally good."""
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,8 +52,9 @@ class ListPrompt:
     """Shows a window of documents with identifiers and asks for their order.
 
     With ``decode="generate"`` the model writes the order out (RankGPT); what it leaves out keeps its order, at the
-    end. With ``decode="first"`` the order is read from the probabilities of the identifiers as the first one of the
-    answer (FIRST): one forward pass a window, and nothing is generated.
+    end, and so do documents that it calls equal ("[2] > [1] = [3]"). With ``decode="first"`` the order is read from
+    the probabilities of the identifiers as the first one of the answer (FIRST; listwise by likelihood): one forward
+    pass a window, and nothing is generated.
 
     Args:
         labels: Identifiers: "numbers" from 1, or "letters" from A (at most 26 documents).
@@ -49,31 +62,42 @@ class ListPrompt:
             differ in their first token.
         legacy: Whether written answers are read exactly as rank_llm 0.25.7 does, every number in them included.
         system: The system message.
-        template: Text with ``{n}``, ``{query}``, ``{passages}`` and ``{example}``.
+        template: Text with ``{n}``, ``{query}``, ``{passages}``, ``{example}`` and ``{labels}``. ``REASONED`` lets the
+            model think first: give ``Prompted`` the ``max_tokens`` that this takes.
+        layout: How the documents are shown, in place of ``system`` and ``template``: in other words, each in a turn of
+            its own, otherwise prepared.
 
     Raises:
-        ConfigurationError: ``labels`` or ``decode`` is none of its choices, or ``template`` lacks ``{query}`` or
-            ``{passages}`` or has other fields.
+        ConfigurationError: ``labels`` or ``decode`` is none of its choices, ``template`` lacks ``{query}`` or
+            ``{passages}`` or has other fields, or both a template and a layout are given.
 
     Reference:
         Sun et al., 2023 (RankGPT), section 3.2; Pradeep et al., 2023 (RankVicuna) for a single turn; Reddy et al.,
-        2024 (FIRST), section 3.2; Chen et al., 2024, for FIRST on models that were not trained for it.
+        2024 (FIRST), section 3.2; Chen et al., 2024, for FIRST on models that were not trained for it; Zhuang et al.,
+        2024 (Setwise), section 3.3, for likelihoods; Yang et al., 2025 (Rank-K), for ties.
     """
 
-    labels: Literal["numbers", "letters"] = "numbers"
+    labels: Labels = "numbers"
     decode: Literal["generate", "first"] | None = None
     legacy: bool = False
     system: str = SYSTEM
     template: str = TASK
+    layout: Layout | None = None
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if self.labels not in ("numbers", "letters"):
-            raise ConfigurationError(f"labels must be 'numbers' or 'letters', got {self.labels!r}")
+        check_labels(self.labels)
         if self.decode not in (None, "generate", "first"):
             raise ConfigurationError(f"decode must be 'generate' or 'first', got {self.decode!r}")
-        check_template(self.template, ["query", "passages"], ["n", "example"])
+        if self.layout is not None and (self.system, self.template) != (SYSTEM, TASK):
+            raise ConfigurationError("system and template belong to a layout that is given; leave them out beside it")
+        self._layout.check(["example"])
+
+    @property
+    def _layout(self) -> Layout:
+        answer = "[" if self.asks == "choices" else ""
+        return self.layout or OneMessage(self.template, system=self.system, answer=answer)
 
     @property
     def asks(self) -> Literal["choices", "generate"]:
@@ -89,35 +113,36 @@ class ListPrompt:
     @property
     def max_docs(self) -> int | None:
         """As many as there are identifiers to tell them apart."""
-        if self.labels == "letters":
-            return len(ascii_uppercase)
-        return DIGITS if self.asks == "choices" else None
+        return most_labels(self.labels, self.asks)
 
     def names(self, n: int) -> list[str]:
         """Identifiers of ``n`` documents."""
-        return list(ascii_uppercase[:n]) if self.labels == "letters" else [str(i) for i in range(1, n + 1)]
+        return label_names(self.labels, n)
 
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The window, with the query before and after it."""
         names = self.names(len(texts))
-        shown = [f"[{name}] {without_markers(one_line(text))}" for name, text in zip(names, texts, strict=True)]
-        example = " > ".join(f"[{name}]" for name in [*names[1:2], *names[:1], *names[2:3]]) + " > ..."
-        user = self.template.format(
-            n=len(texts), query=without_markers(one_line(query)), passages="\n\n".join(shown), example=example
-        )
-        return chat(user, system=self.system, answer="[" if self.asks == "choices" else "")
+        example = self._written([*names[1:2], *names[:1], *names[2:3], "..."])
+        return self._layout.render(query, texts, names, {"example": example})
 
     def longest(self, n: int) -> str:
         """Every identifier once."""
-        return " > ".join(f"[{name}]" for name in self.names(n))
+        return self._written(self.names(n))
+
+    def _written(self, names: Sequence[str]) -> str:
+        """An order as it is written."""
+        identifier = self._layout.identifier
+        return " > ".join(name if name == "..." else identifier.format(label=name) for name in names)
 
     def parse(self, answer: str, n: int) -> Parsed:
         """Scores 0, -1, -2, … in the order written; NaN for what was left out, all NaN where nothing can be read."""
-        found = parse_permutation(answer, n, labels=self.labels, legacy=self.legacy)
-        return Parsed(from_order(found.order, n), found.status)
+        if self.legacy:
+            found = parse_permutation(answer, n, labels=self.labels, legacy=True)
+            return Parsed(from_order(found.order, n), found.status)
+        return parse_ranking(answer, n, labels=self.labels)
 
     def options(self, n: int) -> tuple[str, ...]:
-        """The identifiers, as they follow the opening bracket."""
+        """The identifiers, as they follow the beginning of the answer."""
         return tuple(self.names(n))
 
     def read(self, logprobs: NDArray[np.float64], n: int) -> Scores:

@@ -41,9 +41,20 @@ def parse_permutation(text: str, n: int, *, labels: Labels = "numbers", legacy: 
         labels: How the prompt named the documents.
         legacy: Read as RankLLM 0.25 does: after ``</think>``, every run of digits is an identifier, also in prose.
     """
+    found = _legacy_identifiers(text, labels) if legacy else identifiers(text, n, labels)
+    return _permutation(found, n)
+
+
+def identifiers(text: str, n: int, labels: Labels = "numbers") -> Sequence[str]:
+    """The identifiers that an answer lists, as they are written; none where no place of the window is among them."""
     answer = (answer_text(text) or "").replace("<answer>", "\n")  # a stop string may have cut its end off
-    found = [_legacy_identifiers(text, labels)] if legacy else _readings(answer, n, labels)
-    return next((read for read in (_permutation(f, n) for f in found) if read.order), Permutation((), "empty"))
+    return next((found for found in _readings(answer, n, labels) if places(found, n)), ())
+
+
+def places(found: Sequence[str], n: int) -> tuple[int, ...]:
+    """The 0-based places that identifiers name, each once; those outside 1..n go."""
+    named = (ordinal(identifier) - 1 for identifier in dict.fromkeys(found))
+    return tuple(dict.fromkeys(place for place in named if 0 <= place < n))
 
 
 def answer_text(text: str) -> str | None:
@@ -106,7 +117,7 @@ def _kinds(parts: Sequence[str], n: int) -> list[str]:
         kind = _kind(left[-40:], right[:40])
         kind = "square" if inside and kind.startswith("bare") else kind
         kinds.append("" if identifier.islower() and kind != "square" else kind)
-        thousand = left == "," and len(identifier) == 3 and not 0 < _ordinal(identifier) <= n
+        thousand = left == "," and len(identifier) == 3 and not 0 < ordinal(identifier) <= n
         if at > 1 and (left == "." or (thousand and parts[at - 3] != ",")):
             kinds[-2:] = "", ""  # 1.5 or 1,000
     return kinds
@@ -117,14 +128,14 @@ def _readings(answer: str, n: int, labels: Labels) -> Iterator[Sequence[str]]:
     parts = _SPLIT[labels].split(answer.translate(_BRACKETS))
     parts = parts if len(parts) < 2 * _MOST else [*parts[:_MOST], "\nand so on\n", *parts[-_MOST:]]
     kinds = _kinds(parts, n)
-    if any(kind == "square" and 0 < _ordinal(parts[2 * at + 1]) <= n for at, kind in enumerate(kinds)):
+    if any(kind == "square" and 0 < ordinal(parts[2 * at + 1]) <= n for at, kind in enumerate(kinds)):
         yield _last_ranking(parts, [at for at, kind in enumerate(kinds) if kind == "square" or kind.endswith("item")])
     named = [at for at, kind in enumerate(kinds) if kind.startswith("named")]
     if len(named) > 1:
         yield _last_ranking(parts, named)
     bare = [at for at, kind in enumerate(kinds) if kind and kind != "square"]
     marked = [at for at in bare[:-1] if _COUNTER_RIGHT.match(parts[2 * at + 2]) and not parts[2 * at].endswith("(")]
-    counters = {at: _ordinal(parts[2 * at + 1]) for at in marked}
+    counters = {at: ordinal(parts[2 * at + 1]) for at in marked}
     if [*counters.values()] == [*range(1, len(counters) + 1)] and len(bare) >= 2 * len(counters):
         bare = [at for at in bare if at not in counters]  # list numbers: 1, 2, 3 … as in "1. 3" or '"1": 3'
     yield _last_ranking(parts, bare)
@@ -169,13 +180,12 @@ def _last_ranking(parts: Sequence[str], chosen: Sequence[int]) -> Sequence[str]:
 
 
 def _permutation(found: Sequence[str], n: int) -> Permutation:
-    """The places named, in order; identifiers outside 1..n and repeats go."""
-    named = (_ordinal(identifier) - 1 for identifier in dict.fromkeys(found))
-    order = tuple(dict.fromkeys(place for place in named if 0 <= place < n))
+    """The places named, in order, and how well they name the whole window."""
+    order = places(found, n)
     return Permutation(order, "empty" if not order else "ok" if len(order) == n == len(found) else "repaired")
 
 
-def _ordinal(identifier: str) -> int:
+def ordinal(identifier: str) -> int:
     """1 for 1, A and a, 2 for 2 …, in decimal digits of any script; 0 for numbers beyond any window."""
     if identifier.isalpha():
         return ord(identifier.upper()) - ord("A") + 1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyterrier_llmrank.core import Evidence, Message, Prompt, Scores, brief
+from pyterrier_llmrank.core import Evidence, Prompt, Scores
 
-from .base import chat, check_template, one_line
+from .base import check_template
+from .turn import OneTurn, Spelling, spellings, total
 
 YES_NO = """\
 Query: {query}
@@ -20,46 +21,26 @@ Passage: {text}
 
 Does the passage answer the query, or hold the information that the query asks for? Answer with {yes} or {no} only."""
 
+UTILITY = """\
+Question: {query}
+
+Passage: {text}
+
+Suppose that you had to answer the question with the help of this passage. Being on the topic is not enough: would the \
+passage be of use in working out a correct answer? Answer with {yes} or {no} only."""
+
 QUERY = """\
 Passage: {text}
 
 Write the search query that this passage answers."""
 
 
-@dataclass(frozen=True, repr=False)
-class YesNo:
-    """Asks whether a document is relevant; the score is the log-odds of ``yes`` against ``no``.
-
-    Natural-log odds, over all real numbers: 0 where the model cannot tell. They order documents like the probability
-    of ``yes`` does, and do not saturate.
-
-    Args:
-        template: Text with ``{query}``, ``{text}``, ``{yes}`` and ``{no}``; what stands before ``{text}`` is the same
-            for all documents of a query, and is best long.
-        yes: The answer that means relevant, as the prompt spells it.
-        no: The other.
-        system: A system message; none by default.
-
-    Raises:
-        ConfigurationError: ``template`` lacks ``{query}`` or ``{text}``, or has other fields.
-
-    Reference:
-        Liang et al., 2022 (HELM), and Nogueira et al., 2020, for two answer tokens in place of generation.
-    """
-
-    template: str = YES_NO
-    yes: str = "Yes"
-    no: str = "No"
-    system: str = ""
-
-    __repr__ = brief
-
-    def __post_init__(self) -> None:
-        check_template(self.template, ["query", "text"], ["yes", "no"])
+class OneDocument(OneTurn):
+    """A prompt about one document, whose scores hold between documents."""
 
     @property
     def gives(self) -> Evidence:
-        """Log-odds that hold between documents."""
+        """Scores that hold between documents."""
         return Evidence.SCORE
 
     @property
@@ -67,32 +48,115 @@ class YesNo:
         """One document a prompt."""
         return 1
 
+
+class LabelsOfOne(OneDocument):
+    """A prompt about one document that is read from the probabilities of labels."""
+
     @property
     def asks(self) -> Literal["choices", "generate"]:
-        """For the probabilities of two answers."""
+        """For the probabilities of labels."""
         return "choices"
-
-    def render(self, query: str, texts: Sequence[str]) -> Prompt:
-        """The question about one document."""
-        user = self.template.format(query=one_line(query), text=one_line(texts[0]), yes=self.yes, no=self.no)
-        return chat(user, system=self.system)
-
-    def options(self, n: int) -> tuple[str, ...]:
-        """Yes and no."""
-        return (self.yes, self.no)
-
-    def read(self, logprobs: NDArray[np.float64], n: int) -> Scores:
-        """Log P(yes) - log P(no)."""
-        return np.array([logprobs[0] - logprobs[1]])
 
 
 @dataclass(frozen=True, repr=False)
-class QueryPrompt:
+class YesNo(LabelsOfOne):
+    """Asks whether a document is relevant; the score is the log-odds of ``yes`` against ``no``.
+
+    Natural-log odds, over all real numbers: 0 where the model cannot tell. They order documents like the probability
+    of ``yes`` among the two (their logistic function) does, and do not saturate. Takes the arguments of ``OneTurn``
+    (``system``, ``raw``, ``passage`` …), and:
+
+    Args:
+        template: Text with ``{query}``, ``{text}``, ``{yes}`` and ``{no}``; what stands before ``{text}`` is the same
+            for all documents of a query, and is best long. ``UTILITY`` asks for usefulness in place of relevance.
+        yes: The answer that means relevant, as the prompt spells it. Several spellings, such as ``("Yes", "yes")``,
+            count together (their probabilities add up); the prompt shows the first.
+        no: The other.
+
+    Raises:
+        ConfigurationError: ``template`` lacks ``{query}`` or ``{text}``, or has other fields; a label is empty.
+
+    Reference:
+        Liang et al., 2022 (HELM), and Nogueira et al., 2020, for two answer tokens in place of generation; Zhang et
+        al., 2024 (Are Large Language Models Good at Utility Judgments?) for ``UTILITY``.
+    """
+
+    template: str = YES_NO
+    yes: Spelling = "Yes"
+    no: Spelling = "No"
+
+    def __post_init__(self) -> None:
+        check_template(self.template, ["query", "text"], ["yes", "no"])
+        self.options(1)
+
+    def render(self, query: str, texts: Sequence[str]) -> Prompt:
+        """The question about one document."""
+        yes, no = spellings(self.yes)[0], spellings(self.no)[0]
+        return self.turn(
+            self.template.format(
+                query=self.question(query), text=self.passage(texts[0]), yes=yes.strip(), no=no.strip()
+            )
+        )
+
+    def options(self, n: int) -> tuple[str, ...]:
+        """Yes and no, in all their spellings."""
+        return (*spellings(self.yes), *spellings(self.no))
+
+    def read(self, logprobs: NDArray[np.float64], n: int) -> Scores:
+        """Log P(yes) - log P(no); NaN where neither has any probability."""
+        yes, no = np.split(logprobs, [len(spellings(self.yes))])
+        with np.errstate(invalid="ignore"):
+            return np.array([total(yes) - np.float64(total(no))])
+
+
+@dataclass(frozen=True, repr=False)
+class LabelLogit(LabelsOfOne):
+    """Scores a document by one label's logit as the network computes it, without normalisation.
+
+    For checkpoints that were trained so; the logits of other models may differ in scale from prompt to prompt. Takes
+    the arguments of ``OneTurn``, and:
+
+    Args:
+        template: Text with ``{query}`` and ``{text}``.
+        label: The label.
+
+    Raises:
+        ConfigurationError: ``template`` lacks ``{query}`` or ``{text}``, or has other fields; ``label`` is empty.
+
+    Reference:
+        Zhuang et al., 2022 (RankT5), section 4.1; Sun et al., 2023 (Instruction Distillation).
+    """
+
+    template: str
+    label: str
+
+    unit: ClassVar[str] = "logit"
+
+    def __post_init__(self) -> None:
+        check_template(self.template, ["query", "text"])
+        spellings(self.label)
+
+    def render(self, query: str, texts: Sequence[str]) -> Prompt:
+        """The query and one document."""
+        return self.turn(self.template.format(query=self.question(query), text=self.passage(texts[0])))
+
+    def options(self, n: int) -> tuple[str, ...]:
+        """The label."""
+        return (self.label,)
+
+    def read(self, logprobs: NDArray[np.float64], n: int) -> Scores:
+        """The logit itself."""
+        return np.array(logprobs)
+
+
+@dataclass(frozen=True, repr=False)
+class QueryPrompt(OneTurn):
     """Shows one document and lets the query follow, for query likelihood.
+
+    Takes the arguments of ``OneTurn`` (``raw``, ``passage`` …), and:
 
     Args:
         template: Text with ``{text}``.
-        raw: Whether to leave out the chat template, for base models and checkpoints trained without one.
 
     Raises:
         ConfigurationError: ``template`` lacks ``{text}``, or has other fields.
@@ -102,13 +166,10 @@ class QueryPrompt:
     """
 
     template: str = QUERY
-    raw: bool = False
-
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_template(self.template, ["text"])
 
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The document; ``query`` is not part of the prompt, the model is asked how likely it is."""
-        return Prompt((Message("user", self.template.format(text=one_line(texts[0]))),), raw=self.raw)
+        return self.turn(self.template.format(text=self.passage(texts[0])))

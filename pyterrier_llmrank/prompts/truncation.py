@@ -62,7 +62,7 @@ def fit(
         max_doc_tokens: Tokens to keep of any document, however much room there is.
 
     Raises:
-        PromptTooLong: Instructions and query alone do not fit.
+        PromptTooLong: Instructions and query alone do not fit, or demonstrations leave no room for the documents.
     """
     items, lost = _capped(items, ruler, max_doc_tokens)
     prompts = [template.render(query, texts) for query, texts in items]
@@ -136,7 +136,24 @@ def _shortened(
         if length <= room:
             return prompt, sum(gone for _, gone in cuts)
         allowance = min(allowance, sum(min(count, cap) for count in counts)) - (length - room)
-    raise PromptTooLong(
+    raise _too_long(template, item, ruler, room, fixed)
+
+
+def _too_long(
+    template: Renderer, item: tuple[str, Sequence[str]], ruler: Ruler, room: int, fixed: int
+) -> PromptTooLong:
+    """What to say where ``fixed`` tokens beside the documents leave no room for them."""
+    query, texts = item
+    bare: Renderer | None = getattr(template, "bare", None)  # what has demonstrations, without them
+    [alone] = ruler.lengths([bare.render(query, [""] * len(texts))]) if bare else [room]
+    if alone < room:
+        return PromptTooLong(
+            f"the demonstrations leave no room for {len(texts)} documents: they take {fixed - alone} of {room} tokens, "
+            f"and instructions, query and identifiers {alone}; use fewer or shorter demonstrations, or a model with "
+            "more context"
+        )
+    return PromptTooLong(
         f"instructions, query and identifiers of {len(texts)} documents leave no room for the documents themselves: "
-        f"{fixed} of {room} tokens; use a smaller window, a shorter query, or a model with more context"
+        f"{fixed} of {room} tokens; use a smaller window, a shorter query, fewer tokens for the answer, or a model "
+        "with more context"
     )

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
+from .ensemble import Ensemble
+from .orders import BothOrders, Shuffled
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
+from .reasoned import Reasoned
+from .repeated import Repeated
 from .replay import Replay
+from .stepped import Stepped
 
-__all__ = ["BiEncoder", "CrossEncoder", "Prompted", "QueryLikelihood", "Replay"]
+__all__ = [
+    "BiEncoder",
+    "BothOrders",
+    "CrossEncoder",
+    "Ensemble",
+    "Prompted",
+    "QueryLikelihood",
+    "Reasoned",
+    "Repeated",
+    "Replay",
+    "Shuffled",
+    "Stepped",
+]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.encoders import Encoded, LocalEncoder, Pooling, encode, pooled, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled, run_encoder
 
 from .alone import Alone
 
@@ -49,7 +49,7 @@ class BiEncoder(Alone, LocalEncoder):
 
     def encode(self, texts: Sequence[str], prefix: str = "") -> tuple[NDArray[np.float64], list[Encoded]]:
         """Vectors, (texts, width), and the inputs that they were made from."""
-        inputs = encode(self._loaded, [prefix + self.plain(text) for text in texts], None, self.context)
+        inputs = encode(self._loaded, [prefix + self.plain(text) for text in texts], None, Limits(self.context))
         vectors = run_encoder(
             self._loaded, inputs, self._budget, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling)
         )

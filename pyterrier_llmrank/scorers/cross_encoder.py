@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyterrier_llmrank.core import Answer, Question, Usage
-from pyterrier_llmrank.errors import ModelError
-from pyterrier_llmrank.models.hf.encoders import LocalEncoder, encode, run_encoder
+from pyterrier_llmrank.errors import ConfigurationError, ModelError
+from pyterrier_llmrank.models.hf.encoders import Limits, LocalEncoder, encode, run_encoder
+from pyterrier_llmrank.prompts.base import check_template
 
 from .alone import Alone, regrouped
 
@@ -17,23 +18,67 @@ class CrossEncoder(Alone, LocalEncoder):
     """Scores (query, document) pairs with a sequence-classification checkpoint of one or two labels.
 
     The score is the logit of the one label, or the difference of the two logits (label 1 against label 0: natural
-    log-odds). Documents are cut to fit, never queries. No score depends on its batch. Takes the arguments of
-    ``Local`` (``device``, ``dtype``, ``batch_tokens``, ``max_length`` …).
+    log-odds). An encoder reads it off its first token, a decoder off the last one of the input. The two texts are put
+    together as the checkpoint's tokenizer does it (``[CLS] query [SEP] document [SEP]``, ``<s>query<s>document`` …).
+    Documents are cut to fit, queries only to ``max_query_tokens``. No score depends on its batch. Takes the arguments
+    of ``Local`` (``device``, ``dtype``, ``batch_tokens``, ``max_length``, ``adapter`` …), and:
+
+    Args:
+        query_template: What the checkpoint reads for a ``{query}``.
+        doc_template: What it reads for the ``{text}`` of a document.
+        max_query_tokens: Tokens to keep of a query, in its template.
+        max_doc_tokens: Tokens to keep of a document, in its template; all that fit by default.
+        closed: Whether the tokenizer's end token closes an input, also where the tokenizer does not put it there.
 
     Raises:
-        ModelError: On first use, if the checkpoint has another head.
+        ConfigurationError: An argument is out of range, or a template lacks its field.
+        ModelError: On first use, if the checkpoint has another head, or no end token to close inputs with.
+
+    Examples:
+        RankLLaMA (``max_doc_tokens=2045`` for the document checkpoints), with title and text in the text column. Its
+        paper closes the input with ``</s>``; the example on its model card does not (``closed=False``)::
+
+            CrossEncoder(
+                "castorini/rankllama-v1-7b-lora-passage", query_template="query: {query}",
+                doc_template="document: {text}", max_query_tokens=32, max_doc_tokens=161, closed=True,
+            )
+
+        The first stage of DeAR::
+
+            CrossEncoder(
+                "abdoelsayed/dear-8b-reranker-ranknet-v1", query_template="query: {query}",
+                doc_template="document: {text}", max_query_tokens=32, max_doc_tokens=193,
+            )
 
     Reference:
-        Nogueira and Cho, 2019 (monoBERT).
+        Nogueira and Cho, 2019 (monoBERT); Ma et al., 2023 (RankLLaMA), section 3.2, with the lengths of its published
+        code: 3 of a passage's 164 tokens are kept for special ones; Abdallah et al., 2025 (DeAR): 3 of 196.
     """
+
+    query_template: str = field(default="{query}", kw_only=True)
+    doc_template: str = field(default="{text}", kw_only=True)
+    max_query_tokens: int | None = field(default=None, kw_only=True)
+    max_doc_tokens: int | None = field(default=None, kw_only=True)
+    closed: bool = field(default=False, kw_only=True)
 
     kind = "classifier"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_template(self.query_template, ["query"])
+        check_template(self.doc_template, ["text"])
+        for name in ("max_query_tokens", "max_doc_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1 token, got {value}")
+
     def load(self) -> None:
-        """Loads the network and checks its labels."""
+        """Loads the network and checks its labels, and the tokenizer's end token where it is needed."""
         config = self._loaded.network.config
         if (config.num_labels or 0) > 2:
             raise ModelError(f"{self.name} has {config.num_labels} labels; CrossEncoder reads one or two")
+        if self.closed and self._loaded.tokenizer.eos_token_id is None:
+            raise ModelError(f"{self.name} has no end token to close an input with; leave out closed=True")
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; all pairs of all questions are batched together."""
@@ -41,8 +86,11 @@ class CrossEncoder(Alone, LocalEncoder):
             return []
         self.load()
         pairs = [(one.query, doc.text) for one in questions for doc in one.docs]
-        first = [self.plain(query) for query, _ in pairs]
-        inputs = encode(self._loaded, first, [self.plain(text) for _, text in pairs], self.context)
+        queries = [self.query_template.format(query=self.plain(query)) for query, _ in pairs]
+        texts = [self.doc_template.format(text=self.plain(text)) for _, text in pairs]
+        limits = Limits(self.context, self.max_query_tokens, self.max_doc_tokens)
+        end = [self._loaded.tokenizer.eos_token_id] if self.closed else []
+        inputs = encode(self._loaded, queries, texts, limits, end)
         logits = run_encoder(self._loaded, inputs, self._budget, lambda out, mask: out.logits.float())
         scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
         costs = (Usage(calls=1, prompt_tokens=len(one.ids), truncated_tokens=one.lost) for one in inputs)

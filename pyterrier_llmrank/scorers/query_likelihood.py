@@ -11,8 +11,9 @@ import numpy as np
 from pyterrier_llmrank.core import Answer, Question, brief
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import Model, TokenLogprobs
+from pyterrier_llmrank.prompts.demonstrations import plainly
 from pyterrier_llmrank.prompts.pointwise import QueryPrompt
-from pyterrier_llmrank.prompts.truncation import fit
+from pyterrier_llmrank.prompts.truncation import Renderer, fit
 
 from .alone import Alone, regrouped
 
@@ -28,7 +29,8 @@ class QueryLikelihood(Alone):
 
     Args:
         model: Must offer ``continuation``.
-        prompt: Shows the document, e.g. ``QueryPrompt(template="Document: {text} Query:", raw=True)`` for RankingGPT.
+        prompt: Shows the document, e.g. ``QueryPrompt(template="Document: {text} Query:", raw=True)`` for RankingGPT;
+            ``Demonstrated(QueryPrompt(), examples)`` for few-shot query likelihood (PaRaDe).
         reduce: "mean" or "sum".
         max_doc_tokens: Tokens to keep of any document; all that fit by default.
 
@@ -40,7 +42,7 @@ class QueryLikelihood(Alone):
     """
 
     model: Model
-    prompt: QueryPrompt = field(default_factory=QueryPrompt)
+    prompt: Renderer = field(default_factory=QueryPrompt)
     reduce: Literal["mean", "sum"] = "mean"
     max_doc_tokens: int | None = None
 
@@ -65,7 +67,8 @@ class QueryLikelihood(Alone):
             (q, [self.model.plain(doc.text)]) for q, one in zip(queries, questions, strict=True) for doc in one.docs
         ]
         reserve = [len(ends) + END for ends in self.model.token_ends([query for query, _ in items])]
-        fitted = fit(self.prompt, items, self.model, reserve=reserve, max_doc_tokens=self.max_doc_tokens)
+        prompt = plainly(self.prompt, self.model.plain)
+        fitted = fit(prompt, items, self.model, reserve=reserve, max_doc_tokens=self.max_doc_tokens)
         read = self.model.continuation([one.prompt for one in fitted], [query for query, _ in items])
         costs = (
             replace(tokens.usage, truncated_tokens=one.lost, failures=int(not tokens.logprobs.size))

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from .bubble import Bubble
+from .insertion import Insertion
+from .knockout import Knockout
+from .multiway import MultiwayTournament
+from .partition import TopDown
 from .sampled import Sampled
 from .single import OneShot, Pointwise
 from .sorts import Heapsort
+from .tournament import Tournament
 from .windows import SlidingWindow
 
-__all__ = ["Heapsort", "OneShot", "Pointwise", "Sampled", "SlidingWindow"]
+__all__ = [
+    "Bubble",
+    "Heapsort",
+    "Insertion",
+    "Knockout",
+    "MultiwayTournament",
+    "OneShot",
+    "Pointwise",
+    "Sampled",
+    "SlidingWindow",
+    "TopDown",
+    "Tournament",
+]

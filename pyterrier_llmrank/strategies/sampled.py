@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from pyterrier_llmrank.core import Cost, Evidence, Flow, Group, Scores, spelled
@@ -19,13 +20,13 @@ Aggregate: TypeAlias = Callable[[int, Sequence[Group], Sequence[Scores]], Scores
 class Sampled:
     """Asks about every group of ``design(n)`` and combines the answers with ``aggregate``.
 
-    Calls: ``len(design(n))``. Rounds: 1.
+    Calls: ``len(design(n))``, the same for every seed. Rounds: 1.
 
     Args:
-        design: n -> groups, e.g. ``all_pairs``. Its ``group_size`` attribute, where it has one, is the largest
-            group it makes; pairs otherwise.
-        aggregate: (n, groups, answers) -> scores, e.g. ``additive``. Its ``needs`` attribute, where it has one,
-            is the evidence it takes; CHOICE otherwise.
+        design: n -> groups, e.g. ``all_pairs`` or ``random_pairs(per_doc=8)``. Its ``group_size`` attribute, where it
+            has one, is the largest group it makes; pairs otherwise.
+        aggregate: (n, groups, answers) -> scores, e.g. ``additive``, or a ``functools.partial`` of one. Its ``needs``
+            attribute, where it has one, is the evidence it takes; CHOICE otherwise.
     """
 
     design: Design
@@ -33,8 +34,9 @@ class Sampled:
 
     @property
     def needs(self) -> Evidence:
-        """What the aggregate needs."""
-        needs: Evidence = getattr(self.aggregate, "needs", Evidence.CHOICE)
+        """What the aggregate needs; a partial one, what the whole one does."""
+        whole = self.aggregate.func if isinstance(self.aggregate, partial) else self.aggregate
+        needs: Evidence = getattr(whole, "needs", Evidence.CHOICE)
         return needs
 
     @property

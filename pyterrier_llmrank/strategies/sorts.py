@@ -1,15 +1,17 @@
-"""Comparison sorts that extract the best documents first and stop at ``k``."""
+"""Heapsort, and what the comparison sorts share: who wins a group, and how an order that was cut off goes on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pyterrier_llmrank.core import Cost, Evidence, Flow, Scores, from_order
+from pyterrier_llmrank.core import Cost, Evidence, Flow, Group, Scores, from_order
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.flow import together
+from pyterrier_llmrank.flow import once, together
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,12 @@ class Heapsort:
 
     A node is judged together with its children, in groups of ``group_size``, and the best goes up; of equals, and
     where there is no answer, the document that came first on input. Groups of 2 give the pairwise heapsort of PRP,
-    groups of c + 1 the setwise heapsort with c children. Nodes of one level are sifted in the same rounds.
+    groups of c + 1 the setwise heapsort with c children. Nodes of one level are sifted in the same rounds, and no set
+    of documents is asked about twice.
 
     Calls: at most ``m * (sum of the heights of all nodes + sum of the heights of the heap at each extraction)``,
-    ``m = ceil(children / (group_size - 1))``; for n = 100, k = 10 about 280 for pairs, 82 for groups of 4.
-    Rounds: the heights of the levels, added up, then one chain per extraction.
+    ``m = ceil(children / (group_size - 1))``; for n = 100, k = 10 about 265 for pairs, 82 for groups of 4.
+    Rounds: at most the heights of the levels, added up, then one chain per extraction.
 
     Args:
         group_size: Documents in a question, at least 2.
@@ -56,6 +59,10 @@ class Heapsort:
 
     def __call__(self, n: int, k: int) -> Flow[Scores]:
         """Extracts the best ``k``; the rest follow in input order."""
+        return once(self._extracted(n, k))
+
+    def _extracted(self, n: int, k: int) -> Flow[Scores]:
+        """The sort itself, which forgets what it asked."""
         heap = list(range(n))
         for level in reversed(self._levels(n)):
             yield from together([self._sift(heap, root) for root in level])
@@ -66,7 +73,7 @@ class Heapsort:
             if heap and len(ranked) < k:
                 heap[0] = last
                 yield from self._sift(heap, 0)
-        return from_order(ranked + sorted(set(range(n)).difference(ranked)))
+        return head_first(ranked, n)
 
     def _levels(self, n: int) -> list[range]:
         """Places of the heap, level by level from the root."""
@@ -97,13 +104,28 @@ class Heapsort:
         return Cost(chain * (build + extract), chain * (sum(heights) + extract), exact=False)
 
 
-def _best(items: list[int], group_size: int) -> Flow[int]:
-    """The best of ``items`` by knock-out in groups of ``group_size``; of equals, the one that came first on input."""
+def _best(items: Sequence[int], group_size: int) -> Flow[int]:
+    """The best of ``items`` by knock-out in groups of ``group_size``."""
     champion, rest = items[0], items[1:]
     while rest:
         group = (champion, *rest[: group_size - 1])
         rest = rest[group_size - 1 :]
         [scores] = yield [group]
-        known = np.where(np.isnan(scores), -np.inf, scores)
-        champion = min(item for item, score in zip(group, known, strict=True) if score == known.max())
+        champion = winner(group, scores)
     return champion
+
+
+def leading(scores: Scores) -> NDArray[np.bool_]:
+    """Which documents of a group have its highest score; all of them where there is no answer."""
+    known = np.where(np.isnan(scores), -np.inf, scores)
+    return np.asarray(known == known.max(), dtype=np.bool_)
+
+
+def winner(group: Group, scores: Scores) -> int:
+    """The best document of a group; of equals, and where there is no answer, the one that came first on input."""
+    return min(item for item, leads in zip(group, leading(scores), strict=True) if leads)
+
+
+def head_first(ranked: Sequence[int], n: int) -> Scores:
+    """Scores that put ``ranked`` first, best first, and the others of ``n`` documents behind it in input order."""
+    return from_order([*ranked, *sorted(set(range(n)).difference(ranked))])

@@ -15,7 +15,7 @@ class SlidingWindow:
 
     The head is always reached, for every ``n``: the last window is ``[0, end)``. With a perfect scorer one pass
     settles the first ``window - stride`` documents and each further pass ``min(stride, window - stride)`` more;
-    ``stride == window`` carries nothing over.
+    ``stride == window`` carries nothing over. Where only the best document of a window is known, use ``Bubble``.
 
     Calls and rounds: ``passes * (1 if n <= window else ceil((n - window) / stride) + 1)``; windows of a single
     document are not asked about.

@@ -184,10 +184,31 @@ def test_folder_without_weights(copy):
         local(copy).load()
 
 
-def test_folder_with_pickled_weights_only(copy):
-    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(ModelNotFound, match=r"only pytorch_model.bin, which may run code.*convert it to safetensors"):
+def test_pickled_weights_are_read_as_tensors(copy):
+    from safetensors.torch import load_file
+
+    path = copy / "model.safetensors"
+    wanted = load_file(path)
+    torch.save(wanted, copy / "pytorch_model.bin")
+    path.unlink()
+    network = local(copy)._loaded.network
+    found = network.state_dict()
+    assert all(torch.equal(found[name].cpu().to(values.dtype), values) for name, values in wanted.items())
+
+
+class Running:
+    """Would run when it is unpickled."""
+
+    def __reduce__(self):
+        return (print, ("this was run",))
+
+
+def test_a_pickle_that_would_run_code_is_refused(copy, capfd):
+    (copy / "model.safetensors").unlink()
+    torch.save({"weight": Running()}, copy / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="more in it than weights"):
         local(copy).load()
+    assert "this was run" not in capfd.readouterr().out
 
 
 def test_folder_with_broken_weights(copy):

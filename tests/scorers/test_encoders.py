@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny import BOS, START, STOP, byte_tokenizer, saved, settings
+from tiny import BOS, END, START, STOP, byte_tokenizer, saved, settings
 from tokenizers import processors
 
 from pyterrier_llmrank.core import Doc, Evidence, Question
@@ -229,6 +229,155 @@ def test_a_cross_encoder_gives_scores_of_any_number(one_label):
 def test_an_empty_input_loads_no_model(one_label, encoder):
     for scorer in (cross(one_label), bi(encoder)):
         assert scorer([]) == [] and "_loaded" not in vars(scorer)
+
+
+# Decoders with a classification head, in the format of RankLLaMA and DeAR
+
+FORMAT = {"query_template": "query: {query}", "doc_template": "document: {text}"}
+OFFICIAL = FORMAT | {"max_query_tokens": 32, "max_doc_tokens": 161}
+
+
+def llama_classifier(folder, *, end="", **options):
+    """A Llama whose tokenizer begins both texts of a pair, as Llama's does; and ends the second, if told to."""
+    tokenizer = byte_tokenizer(**options)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A {end}".strip(), pair=f"{BOS} $A {BOS} $B {end}".strip(), special_tokens=[(BOS, 3), (END, 0)]
+    )
+    config = transformers.LlamaConfig(**settings(tokenizer, num_labels=1))
+    return saved(folder, tokenizer, config, transformers.AutoModelForSequenceClassification)
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory):
+    return llama_classifier(tmp_path_factory.mktemp("ranker"))
+
+
+def inputs_of(scorer, questions):
+    """The ids that the network reads, without padding."""
+    rows = []
+
+    def keep(module, args, kwargs):
+        marks = kwargs["attention_mask"]
+        rows.extend(ids[:n].tolist() for ids, n in zip(kwargs["input_ids"], marks.sum(1), strict=True))
+
+    handle = scorer._loaded.network.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        scorer(questions)
+    finally:
+        handle.remove()
+    return rows
+
+
+def official_ids(query, text, *, closed):
+    """Each text encoded and cut by itself, its start token put before it (tevatron, examples/rankllama)."""
+    first, second = byte_tokenizer()([f"query: {query}", f"document: {text}"])["input_ids"]
+    return [3, *first[:32], 3, *second[:161], *([0] if closed else [])]
+
+
+def last_state_score(folder, ids):
+    """The oracle: the head on the last state of one sequence, no padding."""
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        return network.score(network.model(input_ids=torch.tensor([ids])).last_hidden_state)[0, -1, 0].item()
+
+
+LONG = Question(
+    "why the cat sat on the mat and not below it", (Doc("a", "the cat. " * 60), Doc("b", "x"), Doc("c", ""))
+)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_inputs_are_those_of_the_official_code(ranker, closed):
+    scorer = cross(ranker, **OFFICIAL, closed=closed)
+    asked = [*QUESTIONS, LONG]
+    wanted = [official_ids(one.query, doc.text, closed=closed) for one in asked for doc in one.docs]
+    assert sorted(inputs_of(scorer, asked)) == sorted(wanted)
+    assert max(map(len, wanted)) == 1 + 32 + 1 + 161 + closed
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_score_is_read_at_the_last_token_whoever_shares_the_batch(ranker, closed, batch_tokens):
+    scorer = cross(ranker, **OFFICIAL, closed=closed, batch_tokens=batch_tokens)
+    wanted = [last_state_score(ranker, official_ids(LONG.query, doc.text, closed=closed)) for doc in QUESTIONS[0].docs]
+    [answer] = scorer([Question(LONG.query, QUESTIONS[0].docs)])
+    np.testing.assert_allclose(answer.scores, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_end_token_is_what_is_read_however_transformers_pads(side, tmp_path):
+    """Also where the tokenizer's padding token is the end token."""
+    folder = llama_classifier(tmp_path, padding_side=side)
+    rows = [official_ids(LONG.query, doc.text, closed=True) for doc in LONG.docs]
+    assert all(row[-1] == byte_tokenizer().eos_token_id for row in rows)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    network.config.pad_token_id = 1  # not the end token, which transformers would look before
+    longest = max(map(len, rows))
+    gaps = [[1] * (longest - len(row)) for row in rows]
+    ids = [gap + row if side == "left" else row + gap for row, gap in zip(rows, gaps, strict=True)]
+    mask = torch.tensor(ids) != 1
+    with torch.no_grad():
+        wanted = network(
+            input_ids=torch.tensor(ids), attention_mask=mask.long(), position_ids=(mask.cumsum(1) - 1).clamp(min=0)
+        ).logits[:, 0]
+    [answer] = cross(folder, **OFFICIAL, closed=True)([LONG])
+    np.testing.assert_allclose(answer.scores, wanted, atol=1e-5)
+
+
+def test_an_input_that_the_tokenizer_closes_gets_no_second_end_token(tmp_path):
+    folder = llama_classifier(tmp_path, end=END)
+    for closed in (False, True):
+        rows = inputs_of(cross(folder, **FORMAT, closed=closed), [LONG])
+        assert [row.count(0) for row in rows] == [1, 1, 1] and all(row[-1] == 0 for row in rows)
+
+
+def test_the_end_token_stays_where_a_document_is_cut(ranker):
+    scorer = cross(ranker, **FORMAT, closed=True, max_length=80)
+    [row] = inputs_of(scorer, [Question("why", (Doc("a", "x" * 200),))])
+    assert len(row) == 80 and row[-1] == 0 and row.count(3) == 2
+    [answer] = scorer([Question("why", (Doc("a", "x" * 200),))])
+    fixed = 3 + len("query: why") + len("document: ")
+    assert answer.usage.truncated_tokens == 200 - (80 - fixed) and answer.usage.prompt_tokens == 80
+
+
+def test_only_document_tokens_are_counted_as_cut(ranker):
+    [answer] = cross(ranker, **OFFICIAL)([Question("q" * 60, (Doc("a", "x" * 200), Doc("b", "x")))])
+    assert answer.usage.truncated_tokens == len("document: ") + 200 - 161
+    assert answer.usage.prompt_tokens == 2 + 32 + 161 + 2 + 32 + len("document: x")
+
+
+def test_an_encoder_reads_templates_and_lengths_too(one_label):
+    scorer = cross(one_label, doc_template="<{text}>", max_query_tokens=3, max_doc_tokens=5)
+    [answer] = scorer([Question("why the cat", (Doc("a", "x" * 20),))])
+    assert answer.scores[0] == pytest.approx(pair_logits(one_label, "why", "<xxxx")[0], abs=1e-5)
+    assert answer.usage.truncated_tokens == 22 - 5
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"query_template": "query:"}, r"the template 'query:' lacks \{query\}"),
+        ({"doc_template": "{title} {text}"}, r"has \{title\}, but only \{text\}"),
+        ({"max_query_tokens": 0}, "max_query_tokens must be at least 1 token, got 0"),
+        ({"max_doc_tokens": -1}, "max_doc_tokens must be at least 1 token, got -1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(ranker, told, message):
+    with pytest.raises(ConfigurationError, match=message):
+        cross(ranker, **told)
+
+
+def test_a_tokenizer_without_an_end_token_cannot_close_inputs(tmp_path):
+    folder = decoder_classifier(tmp_path, eos_token=None)
+    with pytest.raises(ModelError, match="has no end token to close an input with"):
+        cross(folder, closed=True).load()
+    cross(folder).load()
+
+
+def test_a_format_is_part_of_the_value(ranker):
+    scorer = cross(ranker, **OFFICIAL, closed=True)
+    assert eval(repr(scorer)) == scorer != cross(ranker, **OFFICIAL)
+    assert repr(CrossEncoder("owner/name")) == "CrossEncoder('owner/name')"
 
 
 # BiEncoder

@@ -229,6 +229,55 @@ def test_labels_that_are_the_same_are_refused_and_not_spelled_out(llama):
         Prompted(YesNo(yes="No"), local(llama))([question()])
 
 
+@dataclass(frozen=True, repr=False)
+class Logits(YesNo):
+    """Wants logits, as they are."""
+
+    unit = "logit"
+
+    def read(self, logprobs, n):
+        return np.array(logprobs[:1])
+
+
+@dataclass
+class TellsLogits(FakeModel):
+    """Knows the sum over its vocabulary."""
+
+    def choices(self, prompts, labels):
+        return [one._replace(log_total=4.0) for one in super().choices(prompts, labels)]
+
+
+def test_a_prompt_that_is_scored_by_logits_gets_them():
+    [answer] = Prompted(Logits(), TellsLogits())([question(1)])
+    assert answer.scores.tolist() == [3.5]
+
+
+def test_logits_that_are_small_shares_of_the_vocabulary_are_no_matter():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Prompted(Logits(), TellsLogits(logprob=-30.0))([question(1)])
+
+
+def test_a_model_that_does_not_tell_logits_is_refused():
+    with pytest.raises(Unsupported, match=r"scored by logits, which .* does not tell"):
+        Prompted(Logits(), FakeModel())([question()])
+
+
+def test_labels_of_several_tokens_have_no_logit():
+    with pytest.raises(SeveralTokens):
+        Prompted(Logits(), FakeModel(single=False))([question()])
+
+
+def test_labels_none_of_which_was_to_be_had_are_a_failure():
+    class Far(FakeModel):
+        def choices(self, prompts, labels):
+            return [one._replace(missing=~one.missing) for one in super().choices(prompts, labels)]
+
+    with pytest.warns(LLMRankWarning, match="puts only"):
+        [answer] = Prompted(YesNo(), Far())([question(1)])
+    assert np.isnan(answer.scores).all() and answer.usage.failures == 1
+
+
 # Written answers
 
 

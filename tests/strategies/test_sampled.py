@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
-from fakes import oracle, silent
+from fakes import first, last, oracle, silent
 from shared_data import parity
 
 from pyterrier_llmrank.aggregates import additive
 from pyterrier_llmrank.core import Cost, Evidence, descending
-from pyterrier_llmrank.designs import all_pairs
+from pyterrier_llmrank.designs import (
+    all_pairs,
+    cycles,
+    equi_replicate,
+    latin,
+    random_pairs,
+    shuffled_groups,
+    window_pairs,
+)
 from pyterrier_llmrank.flow import run
+from pyterrier_llmrank.seeds import reseeded
 from pyterrier_llmrank.strategies import Sampled
 
 ALL_PAIRS = Sampled(all_pairs, additive)
@@ -234,3 +245,50 @@ def test_repr_names_the_parts_as_they_are_imported():
     assert repr(ALL_PAIRS) == "Sampled(all_pairs, additive)"
     assert eval(repr(ALL_PAIRS)) == ALL_PAIRS
     assert hash(eval(repr(ALL_PAIRS))) == hash(ALL_PAIRS)
+
+
+def test_a_partial_aggregate_needs_what_the_whole_one_does():
+    def weighted(n, groups, answers, weight=1.0):
+        return weight * additive(n, groups, answers)
+
+    weighted.needs = Evidence.ORDER
+    strategy = Sampled(all_pairs, partial(weighted, weight=2.0))
+    assert strategy.needs == Evidence.ORDER
+    np.testing.assert_array_equal(sampled(3, silent, strategy)[0], [2.0, 2.0, 2.0])
+    assert repr(Sampled(all_pairs, partial(additive))) == "Sampled(all_pairs, partial(additive))"
+
+
+def test_group_size_is_that_of_a_design_with_arguments():
+    assert Sampled(random_pairs(3), additive).group_size == 2
+    assert Sampled(equi_replicate(20, copies=2), additive).group_size == 20
+    assert Sampled(latin(7), additive).group_size == 7
+
+
+@pytest.mark.parametrize("design", [random_pairs(3), cycles(2), equi_replicate(5, copies=2), shuffled_groups(4)])
+def test_each_query_gets_groups_of_its_own_at_the_same_cost(design):
+    strategy = Sampled(design, additive)
+    one, other = reseeded(strategy, "q1"), reseeded(strategy, "q2")
+    assert one == reseeded(strategy, "q1") != other
+    assert one.design(20) != other.design(20)
+    for n in (0, 1, 2, 3, 20, 23):
+        assert one.cost(n, n) == other.cost(n, n) == strategy.cost(n, n)
+
+
+def test_a_sampled_strategy_is_a_value():
+    strategy = Sampled(equi_replicate(20, copies=2, seed=3), additive)
+    assert repr(strategy) == "Sampled(equi_replicate(20, copies=2, seed=3), additive)"
+    assert eval(repr(strategy)) == strategy
+    assert pickle.loads(pickle.dumps(strategy)) == strategy
+    assert Sampled(equi_replicate(20, copies=2, seed=4), additive) != strategy
+
+
+def test_the_example_of_joint_ranking_costs_20_calls_in_one_round():
+    """100 documents: blocks of 20 with 4 copies each, or the rows and columns of a square of 10."""
+    assert Sampled(equi_replicate(20, copies=4), additive).cost(100, 10) == Cost(20, 1)
+    assert Sampled(latin(10), additive).cost(100, 10) == Cost(20, 1)
+
+
+@pytest.mark.parametrize("design", [cycles(), window_pairs(5), window_pairs(3, dilation=2), window_pairs(30)])
+@pytest.mark.parametrize("ask", [first, last], ids=lambda ask: ask.__name__)
+def test_a_scorer_that_prefers_one_side_moves_nobody_where_all_are_shown_first_equally_often(design, ask):
+    assert sampled(30, ask, Sampled(design, additive))[1] == list(range(30))

@@ -41,7 +41,7 @@ class Encoded(NamedTuple):
     Attributes:
         ids: Token ids, special tokens included.
         types: Segment of each token, for networks that read it; else empty.
-        lost: Tokens that were cut to fit.
+        lost: Tokens of the text (of a pair: of the second) that were cut.
     """
 
     ids: list[int]
@@ -49,37 +49,76 @@ class Encoded(NamedTuple):
     lost: int
 
 
-def encode(loaded: Loaded, first: Sequence[str], second: Sequence[str] | None, limit: int | None) -> list[Encoded]:
-    """Inputs for texts or pairs of texts, of at most ``limit`` tokens; of a pair, the second text is cut.
+class Limits(NamedTuple):
+    """Tokens to keep at most; None for all.
+
+    Attributes:
+        whole: Of an input, special tokens included: taken off the second text of a pair, or off a text by itself.
+        first: Of the first text of a pair.
+        second: Of the second.
+    """
+
+    whole: int | None = None
+    first: int | None = None
+    second: int | None = None
+
+
+def encode(
+    loaded: Loaded, first: Sequence[str], second: Sequence[str] | None, limits: Limits, end: Sequence[int] = ()
+) -> list[Encoded]:
+    """Inputs for texts or pairs of texts, put together as the tokenizer does it; texts are cut at their end.
+
+    Args:
+        loaded: Network and tokenizer.
+        first: The texts, or the first ones of the pairs.
+        second: The second texts of the pairs.
+        limits: Tokens to keep.
+        end: Token ids that close an input, where the tokenizer does not put them there itself.
 
     Raises:
-        PromptTooLong: The first text of a pair alone exceeds the limit.
+        PromptTooLong: The first text of a pair leaves no room for the second.
     """
-    whole = _tokenised(loaded, first, second)
-    too_long = [i for i, one in enumerate(whole) if limit is not None and len(one.ids) > limit]
-    if not too_long:
-        return whole
-    truncation = "only_first" if second is None else "only_second"
-    for i in too_long:
-        pair = None if second is None else [second[i]]
-        try:
-            [cut] = _tokenised(loaded, [first[i]], pair, truncation=truncation, max_length=limit)
-        except Exception as error:  # the tokenizers library raises a bare Exception here
-            raise PromptTooLong(
-                f"a query of {len(loaded.tokenizer.tokenize(first[i]))} tokens leaves no room for a document within "
-                f"{limit} tokens; shorten the query, or use a model with more context"
-            ) from error
-        whole[i] = cut._replace(lost=len(whole[i].ids) - len(cut.ids))
-    return whole
-
-
-def _tokenised(loaded: Loaded, first: Sequence[str], second: Sequence[str] | None, **options: Any) -> list[Encoded]:  # noqa: ANN401
     if not first:
         return []
     pairs = (list(first),) if second is None else (list(first), list(second))
-    rows = loaded.tokenizer(*pairs, return_attention_mask=False, verbose=False, **options)
+    rows = loaded.tokenizer(*pairs, return_attention_mask=False, return_special_tokens_mask=True, verbose=False)
     types = rows.get("token_type_ids") or [[]] * len(first)
-    return [Encoded(ids, kinds, 0) for ids, kinds in zip(rows["input_ids"], types, strict=True)]
+    heads = [0] * len(first)
+    if second is not None:
+        heads = [
+            len(ids) for ids in loaded.tokenizer(list(first), add_special_tokens=False, verbose=False)["input_ids"]
+        ]
+    inputs = []
+    for ids, kinds, special, head in zip(rows["input_ids"], types, rows["special_tokens_mask"], heads, strict=True):
+        close = [] if ids[len(ids) - len(end) :] == [*end] else [*end]
+        gone, lost = _cut([place for place, mark in enumerate(special) if not mark], head, len(ids + close), limits)
+        kept = [token for place, token in enumerate(ids) if place not in gone]
+        segments = [kind for place, kind in enumerate(kinds) if place not in gone] + kinds[-1:] * len(close)
+        inputs.append(Encoded(kept + close, segments, lost))
+    return inputs
+
+
+def _cut(own: list[int], head: int, length: int, limits: Limits) -> tuple[set[int], int]:
+    """Places to leave out of an input, and how many of them are of its second text (or only one).
+
+    Args:
+        own: Places of the texts' tokens, not those of special ones.
+        head: How many of them are of the first text of a pair.
+        length: Tokens of the input, all counted.
+        limits: Tokens to keep.
+    """
+    gone = [] if limits.first is None else own[:head][limits.first :]
+    tail = own[head:]
+    room = len(tail)
+    if limits.whole is not None:
+        room = min(room, limits.whole - (length - len(gone) - len(tail)))
+    if room < min(1, len(tail)):
+        raise PromptTooLong(
+            f"a query of {head} tokens leaves no room for a document within {limits.whole} tokens; shorten the query, "
+            "or use a model with more context"
+        )
+    kept = room if limits.second is None else min(room, limits.second)
+    return {*gone, *tail[kept:]}, len(tail) - kept
 
 
 def run_encoder(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from pickle import UnpicklingError
+
+from pyterrier_llmrank.errors import ModelError, ModelNotFound
 
 REMEDY = (
     "give another name (such as 'Qwen/Qwen3-0.6B'), the path of a folder with config.json and *.safetensors, "
     "or set HF_HOME to a cache that holds it"
 )
 TIMEOUT = 5.0  # seconds to wait for the hub
+CONFIGS = ("config.json", "adapter_config.json")  # one of them is in every repository of a model
 
 
 class Where(Enum):
@@ -42,7 +46,7 @@ def where(name: str, revision: str | None) -> Where:
     if is_path(name):
         return Where.NOWHERE
     try:
-        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        if any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in CONFIGS):
             return Where.HERE
         if constants.HF_HUB_OFFLINE:
             return Where.UNREACHABLE
@@ -64,3 +68,26 @@ def explained(name: str, revision: str | None, found: Where) -> str:
     """One sentence on a model that is not to be had, and what to do."""
     at = f" at revision {revision!r}" if revision else ""
     return f"the model {name!r}{at} is {found.value}; {REMEDY}"
+
+
+def failure(name: str, error: Exception) -> ModelError:
+    """What went wrong in loading, in one line, and what to do."""
+    folder = Path(name)
+    if "trust_remote_code" in str(error):
+        return ModelError(f"{name} comes with code of its own; if you trust it, load it with trust_remote_code=True")
+    if "gated repo" in str(error):
+        return ModelNotFound(f"the model {name!r} is gated: accept its terms on the hub, then log in (`hf auth login`)")
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            return ModelNotFound(f"the folder {name} holds no config.json; {REMEDY}")
+        if not [*folder.glob("*.safetensors"), *folder.glob("*.bin")]:
+            return ModelNotFound(f"the folder {name} holds no weights: no *.safetensors; {REMEDY}")
+        if isinstance(error, UnpicklingError):
+            return ModelError(f"the folder {name} holds a pickle with more in it than weights, which is not loaded")
+        return ModelError(f"the folder {name} could not be loaded: {_first_line(error)}")
+    return ModelNotFound(f"the model {name!r} could not be loaded: {_first_line(error)}; {REMEDY}")
+
+
+def _first_line(error: Exception) -> str:
+    """The telling part of a long message."""
+    return str(error).strip().split("\n")[0].rstrip(".")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFound
 
-from .hub import REMEDY, Where, explained, is_path, where
+from .adapters import Adapter, find_adapter, merged
+from .devices import pick_device, pick_dtype
+from .hub import REMEDY, Where, explained, failure, is_path, where
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +46,7 @@ class Checkpoint:
         device: "cuda", "mps", "cpu" …; the best there is by default.
         dtype: "float32", "bfloat16" or "float16"; half precision on a GPU, float32 on a CPU by default.
         trust_remote_code: Whether code that comes with the weights may be run.
+        adapter: Folder or name of what is merged into the weights.
     """
 
     name: str
@@ -50,12 +54,18 @@ class Checkpoint:
     device: str | None = None
     dtype: str | None = None
     trust_remote_code: bool = False
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
-            raise ConfigurationError(f"a model is named by a folder or a name on the hub, got {self.name!r}")
-        if is_path(self.name) and not Path(self.name).is_dir():
-            raise ModelNotFound(f"there is no folder {self.name}; {REMEDY}")
+        for name in self._names:
+            if not isinstance(name, str) or not name.strip():
+                raise ConfigurationError(f"a model is named by a folder or a name on the hub, got {name!r}")
+            if is_path(name) and not Path(name).is_dir():
+                raise ModelNotFound(f"there is no folder {name}; {REMEDY}")
+
+    @property
+    def _names(self) -> list[str]:
+        return [self.name] if self.adapter is None else [self.name, self.adapter]
 
     def check(self) -> None:
         """Refuses a name that the hub does not know; one that cannot be looked up now may still come.
@@ -63,8 +73,9 @@ class Checkpoint:
         Raises:
             ModelNotFound: There is no such model.
         """
-        if where(self.name, self.revision) is Where.NOWHERE:
-            raise ModelNotFound(explained(self.name, self.revision, Where.NOWHERE))
+        for name, revision in zip(self._names, (self.revision, None), strict=False):
+            if where(name, revision) is Where.NOWHERE:
+                raise ModelNotFound(explained(name, revision, Where.NOWHERE))
 
 
 class Loaded:
@@ -121,46 +132,91 @@ def _load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
     import torch
     from safetensors import SafetensorError
 
-    found = where(checkpoint.name, checkpoint.revision)
-    if found in (Where.NOWHERE, Where.UNREACHABLE):
-        raise ModelNotFound(explained(checkpoint.name, checkpoint.revision, found))
+    base, adapter = _resolved(checkpoint)
+    cached = _cached(base)
     device = pick_device(checkpoint.device)
     dtype = pick_dtype(checkpoint.dtype, device)
-    cached = found is Where.HERE and not Path(checkpoint.name).is_dir()
     try:
         try:
-            network, tokenizer = _from_pretrained(kind, checkpoint, dtype, local_files_only=cached)
+            network, tokenizer = _from_pretrained(kind, base, adapter, dtype, local_files_only=cached)
         except OSError:
             if not cached:
                 raise
-            network, tokenizer = _from_pretrained(kind, checkpoint, dtype, local_files_only=False)  # half cached
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise _explained(checkpoint, error) from error
+            network, tokenizer = _from_pretrained(kind, base, adapter, dtype, local_files_only=False)  # half cached
+    except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError) as error:
+        raise failure(base.name, error) from error
     with torch.inference_mode(False):
-        network = network.to(torch.device(device)).eval().requires_grad_(False)  # type: ignore[arg-type]
+        network = network.to(torch.device(device))  # type: ignore[arg-type]
+        network = network if adapter is None else merged(network, adapter)
+        network = network.eval().requires_grad_(False)
     return Loaded(network, tokenizer)
 
 
+def _cached(checkpoint: Checkpoint) -> bool:
+    """Whether weights are in the cache, rather than in a folder or on the hub.
+
+    Raises:
+        ModelNotFound: They are in none of the three.
+    """
+    found = where(checkpoint.name, checkpoint.revision)
+    if found in (Where.NOWHERE, Where.UNREACHABLE):
+        raise ModelNotFound(explained(checkpoint.name, checkpoint.revision, found))
+    return found is Where.HERE and not Path(checkpoint.name).is_dir()
+
+
+def _resolved(checkpoint: Checkpoint) -> tuple[Checkpoint, Adapter | None]:
+    """The weights that a checkpoint starts from, and the adapter that goes on them."""
+    named = checkpoint.name if checkpoint.adapter is None else checkpoint.adapter
+    own = replace(checkpoint, name=named, revision=checkpoint.revision if named == checkpoint.name else None)
+    adapter = find_adapter(own.name, own.revision, cached=_cached(own))
+    if checkpoint.adapter is not None:
+        if adapter is None:
+            raise ModelError(f"{named} holds whole weights, no adapter (adapter_config.json); give it as name")
+        return checkpoint, adapter
+    if adapter is None:
+        return checkpoint, None
+    try:
+        base = replace(checkpoint, name=adapter.base, revision=adapter.revision)
+        _cached(base)
+    except ModelNotFound as error:
+        raise ModelNotFound(
+            f"{named} is an adapter of {adapter.base!r}, which is not to be had ({error}); give the base as name, and "
+            f"adapter={named!r}"
+        ) from error
+    return base, adapter
+
+
 def _from_pretrained(
-    kind: Kind, checkpoint: Checkpoint, dtype: torch.dtype, *, local_files_only: bool
+    kind: Kind, base: Checkpoint, adapter: Adapter | None, dtype: torch.dtype, *, local_files_only: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import transformers
 
     shared: dict[str, Any] = {
-        "revision": checkpoint.revision or "main",
-        "trust_remote_code": checkpoint.trust_remote_code,
+        "revision": base.revision or "main",
+        "trust_remote_code": base.trust_remote_code,
         "local_files_only": local_files_only,
     }
-    config = transformers.AutoConfig.from_pretrained(checkpoint.name, **shared)
+    labels = adapter.labels() if adapter is not None and kind == "classifier" else None
+    config = transformers.AutoConfig.from_pretrained(base.name, **shared, **({"num_labels": labels} if labels else {}))
     auto: Any = transformers.AutoModel
     if kind == "language":
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     elif kind == "classifier":
         auto = transformers.AutoModelForSequenceClassification
-    _check_head(kind, checkpoint, config)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.name, truncation_side="right", **shared)
-    network = auto.from_pretrained(checkpoint.name, dtype=dtype, use_safetensors=True, **shared)
-    return network, tokenizer
+    if labels is None:
+        _check_head(kind, base, config)
+    source = {**shared, "revision": "main"} if adapter and adapter.has_tokenizer else shared
+    text = str(adapter.folder) if adapter and adapter.has_tokenizer else base.name
+    tokenizer = transformers.AutoTokenizer.from_pretrained(text, truncation_side="right", **source)
+    own = {"config": config, "dtype": dtype, "adapter_kwargs": {"local_files_only": local_files_only}, **shared}
+    try:  # without adapter_kwargs transformers would ask the hub for an adapter
+        return auto.from_pretrained(base.name, use_safetensors=True, **own), tokenizer
+    except OSError:
+        try:  # older checkpoints are pickles, of which torch reads tensors and nothing that runs
+            return auto.from_pretrained(base.name, use_safetensors=False, weights_only=True, **own), tokenizer
+        except OSError:
+            pass
+        raise
 
 
 def _check_head(kind: Kind, checkpoint: Checkpoint, config: PretrainedConfig) -> None:
@@ -174,57 +230,3 @@ def _check_head(kind: Kind, checkpoint: Checkpoint, config: PretrainedConfig) ->
     raise ModelError(
         f"{checkpoint.name} has no trained {task} head ({found}), so its scores would be random; use {instead}"
     )
-
-
-def pick_device(device: str | None) -> str:
-    """The device asked for, or the best there is."""
-    import torch
-
-    if device is not None:
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def pick_dtype(dtype: str | None, device: str) -> torch.dtype:
-    """The precision asked for; by default half precision where the device computes in it, else float32.
-
-    Raises:
-        ConfigurationError: Not a float type, or float16 on a CPU (several times slower than float32 there).
-    """
-    import torch
-
-    if dtype is None:
-        if device.startswith("cuda"):
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        return torch.float16 if device.startswith("mps") else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in known:
-        raise ConfigurationError(f"dtype must be one of {', '.join(known)}, got {dtype!r}")
-    if dtype == "float16" and device.startswith("cpu"):
-        raise ConfigurationError("float16 is several times slower than float32 on a CPU; use 'float32' or 'bfloat16'")
-    return known[dtype]
-
-
-def _explained(checkpoint: Checkpoint, error: Exception) -> ModelError:
-    """What went wrong in loading, in one line, and what to do."""
-    name, folder = checkpoint.name, Path(checkpoint.name)
-    if "trust_remote_code" in str(error):
-        return ModelError(f"{name} comes with code of its own; if you trust it, load it with trust_remote_code=True")
-    if "gated repo" in str(error):
-        return ModelNotFound(f"the model {name!r} is gated: accept its terms on the hub, then log in (`hf auth login`)")
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            return ModelNotFound(f"the folder {name} holds no config.json; {REMEDY}")
-        if not list(folder.glob("*.safetensors")):
-            others = ", ".join(sorted(path.name for path in folder.glob("*.bin"))[:3])
-            found = f" (only {others}, which may run code when loaded; convert it to safetensors)" if others else ""
-            return ModelNotFound(f"the folder {name} holds no weights: no *.safetensors{found}; {REMEDY}")
-        return ModelError(f"the folder {name} could not be loaded: {_first_line(error)}")
-    return ModelNotFound(f"the model {name!r} could not be loaded: {_first_line(error)}; {REMEDY}")
-
-
-def _first_line(error: Exception) -> str:
-    """The telling part of a long message."""
-    return str(error).strip().split("\n")[0].rstrip(".")

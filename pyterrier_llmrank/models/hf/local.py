@@ -30,8 +30,11 @@ class Local:
             16,384 on a GPU and 2,048 on a CPU, where longer batches gain nothing.
         max_length: Tokens of one input, answer included; the model's own limit by default.
         trust_remote_code: Whether code that comes with the weights may be run.
+        adapter: A LoRA adapter, by folder or name on the hub, that is merged into the weights of ``name``. Where
+            ``name`` itself is an adapter, its base is found by what the adapter says of it.
 
     Raises:
+        MissingExtra: On first use: there is an adapter, but peft is not installed.
         ModelNotFound: On first use (a missing folder: at once); says what to do.
         ConfigurationError: An argument is out of range.
     """
@@ -44,20 +47,23 @@ class Local:
     batch_tokens: int | None = None
     max_length: int | None = None
     trust_remote_code: bool = False
+    adapter: str | None = None
 
     kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
-        if isinstance(self.name, str | os.PathLike):
-            path = os.path.expanduser(self.name)
-            object.__setattr__(self, "name", path if os.path.isdir(path) else os.fspath(self.name))
+        for field in ("name", "adapter"):
+            value = getattr(self, field)
+            if isinstance(value, str | os.PathLike):
+                path = os.path.expanduser(value)
+                object.__setattr__(self, field, path if os.path.isdir(path) else os.fspath(value))
         self._checkpoint()
-        for field, value in (("batch_tokens", self.batch_tokens), ("max_length", self.max_length)):
+        for size, value in (("batch_tokens", self.batch_tokens), ("max_length", self.max_length)):
             if value is not None and value < 1:
-                raise ConfigurationError(f"{field} must be at least 1 token, got {value}")
+                raise ConfigurationError(f"{size} must be at least 1 token, got {value}")
 
     def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.name, self.revision, self.device, self.dtype, self.trust_remote_code)
+        return Checkpoint(self.name, self.revision, self.device, self.dtype, self.trust_remote_code, self.adapter)
 
     @cached_property
     def _loaded(self) -> Loaded:

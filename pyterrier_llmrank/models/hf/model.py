@@ -9,14 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from pyterrier_llmrank.core import Prompt, Usage
-from pyterrier_llmrank.errors import ModelError, PromptTooLong
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, TokenLogprobs
+from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
+from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, Sampling, TokenLogprobs
 
 from .local import Local
-from .reading import Read
-from .sharing import Reading, read_logprobs
+from .reading import Read, likeliest
+from .sharing import Reading, read_all
+from .stopping import before_stop, check_stops
 from .text import Rendered, TextSide, common_prefix
-from .writing import end_tokens, write
+from .writing import Manner, end_tokens, write
 
 NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"
 
@@ -64,6 +65,10 @@ class HFModel(Local):
     def choices(self, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> list[ChoiceScores]:
         """Log-probability of each label as the next token, one forward pass per prompt.
 
+        Where all labels begin with the same tokens (such as that of a space), the log-probability of those is part of
+        ``logprobs``; ``logprobs + log_total`` are still the logits of the tokens that tell the labels apart, as the
+        network gave them at the position where the labels differ.
+
         Raises:
             SeveralTokens: A label is more than one token after its prompt.
             LabelError: Two labels are the same to the tokenizer.
@@ -81,12 +86,10 @@ class HFModel(Local):
             side = kept + tokens.shared
             common = [(place - 1, side[place]) for place in range(len(kept), len(side))]
             reads.append(self._read(row, side, common + [(len(side) - 1, token) for token in tokens.ids]))
-        scores = []
-        for reading, read, names in zip(read_logprobs(self._loaded, reads, self._budget), reads, labels, strict=True):
-            split = len(reading.logprobs) - len(names)
-            logprobs = reading.logprobs[split:] + reading.logprobs[:split].sum()
-            scores.append(ChoiceScores(logprobs, np.zeros(len(names), dtype=bool), _usage(read, reading)))
-        return scores
+        return [
+            _choice(read, reading, len(names))
+            for reading, read, names in zip(read_all(self._loaded, reads, self._budget), reads, labels, strict=True)
+        ]
 
     def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
         """Log-probability of each token of a text after its prompt; encoder-decoders add their end token.
@@ -111,25 +114,66 @@ class HFModel(Local):
                 raise ModelError(NOTHING)
             wanted = [(place - 1, side[place]) for place in range(first, len(side))]
             reads.append(self._read(row, side, wanted))
-        readings = read_logprobs(self._loaded, reads, self._budget)
+        readings = read_all(self._loaded, reads, self._budget)
         return [
             TokenLogprobs(reading.logprobs, _usage(read, reading))
             for reading, read in zip(readings, reads, strict=True)
         ]
 
-    def generate(self, prompts: Sequence[Prompt], *, max_tokens: int) -> list[Generation]:
-        """Greedy answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says."""
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Generation]:
+        """Answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says.
+
+        The tokens of a stop text are counted, but it is no part of the answer. The same seed gives the same answer in
+        any batch, on the same kind of device.
+
+        Raises:
+            ConfigurationError: Sampling without one seed per prompt, or a stop text that is empty.
+            PromptTooLong: A prompt with its answer exceeds the context.
+        """
+        check_stops(stop)
+        if sampling is not None and (seeds is None or len(seeds) != len(prompts)):
+            found = "none" if seeds is None else len(seeds)
+            raise ConfigurationError(f"sampling needs one seed per prompt: {len(prompts)} prompts, seeds: {found}")
         rendered, ids = self._ready(prompts, max_tokens)
         starts = self._starts(rendered)
-        written = write(self._loaded, ids, starts, self._budget, max_tokens=max_tokens)
+        written = write(self._loaded, ids, starts, self._budget, Manner(max_tokens, stop, sampling, seeds or ()))
         ends = end_tokens(self._loaded)
+        answers = []
+        for row, new in zip(ids, written, strict=True):
+            plain, whole = (str(self._loaded.tokenizer.decode(new, skip_special_tokens=skip)) for skip in (True, False))
+            text, stopped = before_stop(plain, stop)
+            done = stopped or before_stop(whole, stop)[1] or new[-1] in ends  # a stop text may be a special token
+            usage = Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new))
+            answers.append(Generation(text, "stop" if done else "length", usage))
+        return answers
+
+    def next_tokens(self, prompts: Sequence[Prompt], k: int) -> list[list[tuple[str, float]]]:
+        """The ``k`` likeliest next tokens of each prompt, likeliest first: text and natural log-probability.
+
+        Local models only. A text is what the token adds to the prompt, with the space that it begins with; control
+        tokens go by their names. One that is a part of a character reads as "\ufffd".
+
+        Raises:
+            ConfigurationError: ``k`` is below 1.
+            PromptTooLong: A prompt exceeds the context.
+        """
+        if k < 1:
+            raise ConfigurationError(f"k must be at least 1, got {k}")
+        rendered, ids = self._ready(prompts)
+        sides = self._starts(rendered) if self._text.encoder_decoder else ids
+        reads = [self._read(row, side, [(len(side) - 1, 0)]) for row, side in zip(ids, sides, strict=True)]
+        found = likeliest(self._loaded, reads, self._budget, k)
         return [
-            Generation(
-                str(self._loaded.tokenizer.decode(new, skip_special_tokens=True)),
-                "stop" if new and new[-1] in ends else "length",
-                Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new)),
-            )
-            for row, new in zip(ids, written, strict=True)
+            [(self._text.added(side, token), logprob) for token, logprob in row]
+            for side, row in zip(sides, found, strict=True)
         ]
 
     def _ready(self, prompts: Sequence[Prompt], reserve: int = 0) -> tuple[list[Rendered], list[list[int]]]:
@@ -162,6 +206,15 @@ class HFModel(Local):
         config = self._loaded.network.config
         start = config.decoder_start_token_id
         return [[start, *row] for row in self._text.answers(rendered)]
+
+
+def _choice(read: Read, reading: Reading, n: int) -> ChoiceScores:
+    """Scores of ``n`` labels, the last that were read; what comes before is common to them."""
+    split = len(reading.logprobs) - n
+    common = float(reading.logprobs[:split].sum())
+    missing = np.zeros(n, dtype=bool)
+    total = float(reading.totals[-1]) - common
+    return ChoiceScores(reading.logprobs[split:] + common, missing, _usage(read, reading), total)
 
 
 def _usage(read: Read, reading: Reading) -> Usage:

@@ -1,10 +1,10 @@
-"""Log-probabilities of chosen tokens at chosen positions, from one forward pass per batch."""
+"""Log-probabilities of chosen (or the likeliest) tokens at chosen positions, from one forward pass per batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from .loading import Loaded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Read(NamedTuple):
@@ -38,23 +40,31 @@ class Read(NamedTuple):
 
 
 def read_plainly(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[NDArray[np.float64]]:
-    """Natural log-probabilities over the full vocabulary, in float32 or better, one array per read.
+    """What is wanted of each read, (2, wanted), in float32 or better.
+
+    The first row holds natural log-probabilities over the full vocabulary, the second the log of the sum of exp(logit)
+    over the vocabulary at the same positions.
 
     Batches are padded on the right: what comes after a position cannot reach it in a causal network, so no mask is
     needed and attention keeps its fastest path. Logits are computed at the positions wanted, nowhere else.
     """
-    results: list[NDArray[np.float64]] = [np.empty(0)] * len(reads)
+    return run(loaded, reads, budget, lambda chosen, arguments: values_at(loaded, chosen, arguments))
+
+
+def run(
+    loaded: Loaded, reads: Sequence[Read], budget: Budget, read: Callable[[Sequence[Read], dict[str, Any]], Sequence[T]]
+) -> list[T]:
+    """What ``read(reads of a batch, arguments of the network)`` makes of each read."""
+    results: dict[int, T] = {}
     forward = _both_sides if loaded.network.config.is_encoder_decoder else _decoder
 
     def work(batch: list[int]) -> None:
         chosen = [reads[item] for item in batch]
-        values = logprobs_at(loaded, chosen, forward(loaded, chosen))
-        for item, part in zip(batch, values, strict=True):
-            results[item] = part
+        results.update(zip(batch, read(chosen, forward(loaded, chosen)), strict=True))
 
     lengths = [len(read.ids) + len(read.decoder) for read in reads]
     in_batches(lengths, [len(read.positions) for read in reads], budget, work)
-    return results
+    return [results[item] for item in range(len(reads))]
 
 
 def _decoder(loaded: Loaded, reads: Sequence[Read]) -> dict[str, Any]:
@@ -72,7 +82,7 @@ def _both_sides(loaded: Loaded, reads: Sequence[Read]) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": decoder}
 
 
-def logprobs_at(
+def values_at(
     loaded: Loaded, reads: Sequence[Read], arguments: dict[str, Any], *, offset: int = 0
 ) -> list[NDArray[np.float64]]:
     """What is wanted of each read, from one forward pass; positions count from ``offset`` in the network's input."""
@@ -84,9 +94,25 @@ def logprobs_at(
     with torch.inference_mode():
         logits = logits_at(loaded, spots, arguments).float()  # (spots, vocabulary)
         index, token = torch.tensor(pairs, device=logits.device).T
-        values = (logits[index, token] - logits.logsumexp(-1)[index]).double().cpu().numpy()
+        totals = logits.logsumexp(-1)[index]
+        both = torch.stack([logits[index, token] - totals, totals]).double().cpu().numpy()
     ends = np.cumsum([len(read.wanted) for read in reads])
-    return np.split(values, ends[:-1])
+    return np.split(both, ends[:-1], axis=1)
+
+
+def likeliest(loaded: Loaded, reads: Sequence[Read], budget: Budget, k: int) -> list[list[tuple[int, float]]]:
+    """The ``k`` likeliest tokens after each read's one position, with their natural log-probabilities."""
+    import torch
+
+    def read(chosen: Sequence[Read], arguments: dict[str, Any]) -> list[list[tuple[int, float]]]:
+        spots = [(row, position) for row, one in enumerate(chosen) for position in one.positions]
+        with torch.inference_mode():
+            logprobs = logits_at(loaded, spots, arguments).float().log_softmax(-1)
+            # networks may have more rows than the tokenizer has tokens
+            values, tokens = logprobs[:, : len(loaded.tokenizer)].topk(min(k, len(loaded.tokenizer)))
+        return [list(zip(*row, strict=True)) for row in zip(tokens.tolist(), values.tolist(), strict=True)]
+
+    return run(loaded, reads, budget, read)
 
 
 def logits_at(loaded: Loaded, spots: Sequence[tuple[int, int]], arguments: dict[str, Any]) -> Tensor:

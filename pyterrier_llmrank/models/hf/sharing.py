@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .batching import Budget, in_batches
 from .loading import Loaded
 from .prefixes import Shared, shared_prefixes
-from .reading import Read, logits_at, logprobs_at, read_plainly, right_padded
+from .reading import Read, logits_at, read_plainly, right_padded, values_at
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -25,19 +25,29 @@ TOLERANCES = {"torch.float32": 1e-3, "torch.bfloat16": 0.2, "torch.float16": 0.0
 
 
 class Reading(NamedTuple):
-    """Log-probabilities of one read, and how many of its tokens were computed before, for another."""
+    """What was read of one sequence.
+
+    Attributes:
+        logprobs: Natural log-probability of each wanted token, (wanted,).
+        totals: Log of the sum of exp(logit) over the vocabulary at each wanted position, (wanted,).
+        cached: How many of its tokens were computed before, for another sequence.
+    """
 
     logprobs: NDArray[np.float64]
+    totals: NDArray[np.float64]
     cached: int
 
 
-def read_logprobs(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Reading]:
-    """Natural log-probabilities over the full vocabulary, one reading per read; who else is read changes none of them.
+NOTHING = Reading(np.empty(0), np.empty(0), 0)
+
+
+def read_all(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Reading]:
+    """One reading per read; who else is read changes none of them.
 
     At first use a few prompts are read with and without a shared prefix; where an architecture does not give the same
     both ways, that is logged, and nothing is shared with it.
     """
-    results: list[Reading | None] = [None if read.wanted else Reading(np.empty(0), 0) for read in reads]
+    results: list[Reading | None] = [None if read.wanted else NOTHING for read in reads]
     groups = _groups(loaded, reads, budget)
     if groups and loaded.shares_prefixes is None:
         loaded.shares_prefixes = _exact(loaded, reads, groups[0], budget)
@@ -45,10 +55,10 @@ def read_logprobs(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list
         groups = []
     for group in groups:
         for item, values in zip(group.items, _read_group(loaded, reads, group, budget), strict=True):
-            results[item] = Reading(values, group.length if item != group.items[0] else 0)
+            results[item] = Reading(values[0], values[1], group.length if item != group.items[0] else 0)
     rest = [item for item, result in enumerate(results) if result is None]
     for item, values in zip(rest, read_plainly(loaded, [reads[item] for item in rest], budget), strict=True):
-        results[item] = Reading(values, 0)
+        results[item] = Reading(values[0], values[1], 0)
     return [result for result in results if result is not None]
 
 
@@ -88,7 +98,7 @@ def _exact(loaded: Loaded, reads: Sequence[Read], group: Shared, budget: Budget)
         return False
     whole = read_plainly(loaded, [reads[item] for item in probe.items], budget)
     tolerance = TOLERANCES.get(str(loaded.network.dtype), 0.0)
-    worst = max(float(np.abs(one - other).max()) for one, other in zip(apart, whole, strict=True))
+    worst = max(float(np.abs(one[0] - other[0]).max()) for one, other in zip(apart, whole, strict=True))
     if worst > tolerance:
         logger.warning("%s shares no prefixes: scores would be off by %.2g", type(loaded.network).__name__, worst)
     return worst <= tolerance
@@ -98,7 +108,7 @@ def _read_group(loaded: Loaded, reads: Sequence[Read], group: Shared, budget: Bu
     """What is wanted of each read of a group, its prefix run once and its rests in batches."""
     import torch
 
-    results: list[NDArray[np.float64]] = [np.empty(0)] * len(group.items)
+    results: dict[int, NDArray[np.float64]] = {}
     own = [reads[item] for item in group.items]
     prefixes: list[DynamicCache] = []
     start = own[0].ids[: group.length]
@@ -112,12 +122,11 @@ def _read_group(loaded: Loaded, reads: Sequence[Read], group: Shared, budget: Bu
         with torch.inference_mode():
             cache = _for_batch(loaded, prefix, len(batch))
         arguments = {"input_ids": ids, "position_ids": positions, "past_key_values": cache, "use_cache": True}
-        for place, values in zip(batch, logprobs_at(loaded, chosen, arguments, offset=group.length), strict=True):
-            results[place] = values
+        results.update(zip(batch, values_at(loaded, chosen, arguments, offset=group.length), strict=True))
 
     lengths = [len(read.ids) for read in own]  # keys and values of the prefix take room in every row
     in_batches(lengths, [len(read.positions) for read in own], budget, work)
-    return results
+    return [results[place] for place in range(len(own))]
 
 
 def _run_prefix(loaded: Loaded, ids: list[int]) -> DynamicCache:

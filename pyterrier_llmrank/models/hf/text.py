@@ -13,6 +13,7 @@ from pyterrier_llmrank.errors import LabelError, SeveralTokens, Unsupported
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CONTEXT = 4  # tokens that can decide how the next one reads
 TAIL = 64  # characters before a label that can decide how it is tokenised
 
 
@@ -174,6 +175,12 @@ class TextSide:
             verbose=False,
         )["offset_mapping"]
         return [[end for _, end in row] for row in offsets]
+
+    def added(self, before: list[int], token: int) -> str:
+        """The text that ``token`` adds after the ids ``before``."""
+        context = before[-CONTEXT:]
+        both = str(self.tokenizer.decode([*context, token]))
+        return both[len(str(self.tokenizer.decode(context))) :]
 
     def plain(self, text: str) -> str:
         """``text`` with a space inside every control token, so that none is read as one."""

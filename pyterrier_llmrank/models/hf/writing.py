@@ -1,48 +1,76 @@
-"""Greedy generation: padded on the left, whatever sampling a checkpoint's own configuration asks for."""
+"""Generation: padded on the left, greedy or as told, whatever a checkpoint's own configuration asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyterrier_llmrank.models.base import Sampling
 
 from .batching import Budget, in_batches
 from .loading import Loaded
+from .sampling import processors
+from .stopping import StopTexts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+class Manner(NamedTuple):
+    """How answers are written.
+
+    Attributes:
+        max_tokens: New tokens at most.
+        stop: Texts that end an answer.
+        sampling: How tokens are drawn; None for greedily.
+        seeds: One per sequence, with ``sampling``.
+    """
+
+    max_tokens: int
+    stop: Sequence[str] = ()
+    sampling: Sampling | None = None
+    seeds: Sequence[int] = ()
+
+
 def write(
-    loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], budget: Budget, *, max_tokens: int
+    loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], budget: Budget, manner: Manner
 ) -> list[list[int]]:
-    """New token ids after each sequence, up to and with the end token where the network came to one.
+    """New token ids after each sequence, up to and with the end token or stop text where the network came to one.
 
     Args:
         loaded: Network and tokenizer.
         sequences: What the network reads.
         starts: What the decoder's side starts with (encoder-decoders only; else empty lists).
         budget: What a batch may hold; new tokens count.
-        max_tokens: New tokens at most.
+        manner: How to write.
     """
     import torch
 
     results: list[list[int]] = [[] for _ in sequences]
     ends = end_tokens(loaded)
-    config = _greedy(loaded, max_tokens)
+    config = _greedy(loaded, manner.max_tokens)
 
     def work(start: list[int], chosen: list[int], batch: list[int]) -> None:
         items = [chosen[place] for place in batch]
+        seeds = [manner.seeds[item] for item in items] if manner.sampling else []
         with torch.inference_mode():
             inputs, offset = _inputs(loaded, [sequences[item] for item in items], start)
-            out = loaded.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
-        for item, row in zip(items, out[:, offset:].tolist(), strict=True):
-            stop = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
-            results[item] = row[: stop + 1]
+            stops = StopTexts(loaded.tokenizer, manner.stop, offset, len(items))
+            out = loaded.network.generate(  # type: ignore[operator]
+                **inputs,
+                generation_config=config,
+                logits_processor=processors(manner.sampling, seeds, loaded.device),
+                stopping_criteria=[stops] if manner.stop else [],
+            )
+        for row, (item, ids) in enumerate(zip(items, out[:, offset:].tolist(), strict=True)):
+            ids = ids[: stops.lengths.get(row)]
+            end = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
+            results[item] = ids[: end + 1]
 
     for start in dict.fromkeys(map(tuple, starts)):  # what differs there cannot be padded; it hardly ever does
         chosen = [item for item, own in enumerate(starts) if tuple(own) == start]
-        lengths = [len(sequences[item]) + max_tokens for item in chosen]
+        lengths = [len(sequences[item]) + manner.max_tokens for item in chosen]
         in_batches(lengths, [1] * len(chosen), budget, partial(work, list(start), chosen))
     return results
 
@@ -67,7 +95,7 @@ def _inputs(loaded: Loaded, sequences: Sequence[list[int]], start: list[int]) ->
 
 
 def _greedy(loaded: Loaded, max_tokens: int) -> Any:  # noqa: ANN401 - transformers is imported lazily
-    """Greedy decoding, and nothing else of the checkpoint's generation configuration but its special tokens."""
+    """Taking the largest logit, and nothing of the checkpoint's generation configuration but its special tokens."""
     from transformers import GenerationConfig
 
     own = loaded.network.generation_config

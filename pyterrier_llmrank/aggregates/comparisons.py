@@ -1,0 +1,133 @@
+"""What the aggregates have in common: answers about groups of any size, read as comparisons of two documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyterrier_llmrank.core import Group, Scores, from_order
+from pyterrier_llmrank.errors import ConfigurationError
+
+Matrix: TypeAlias = NDArray[np.float64]
+"""One float per ordered pair of documents, (n, n)."""
+
+Indices: TypeAlias = NDArray[np.intp]
+
+ROUNDED = 1e-3  # how far the two probabilities of a pair may be from 1 together, as recorded ones are rounded
+
+
+class Comparisons(NamedTuple):
+    """Pairs of documents and who is the better one.
+
+    Attributes:
+        first: Indices, (comparisons,).
+        second: Indices of their opponents, (comparisons,).
+        share: Belief that ``first`` is better, (comparisons,): 1 won, 0 lost, 0.5 a tie.
+    """
+
+    first: Indices
+    second: Indices
+    share: Scores
+
+
+def answered(groups: Sequence[Group], answers: Sequence[Scores]) -> Iterator[tuple[Group, Scores]]:
+    """Each group with its answer; those without any score are left out.
+
+    Raises:
+        ValueError: There are not as many answers as groups.
+        ConfigurationError: An answer has not as many scores as its group has documents.
+    """
+    for group, answer in zip(groups, answers, strict=True):
+        scores = np.asarray(answer, dtype=np.float64)
+        if scores.shape != (len(group),):
+            raise ConfigurationError(
+                f"the group {group} has {len(group)} documents, but its answer {scores.size} scores: "
+                f"{scores.tolist()}; give one for each, NaN where there is none"
+            )
+        if not np.isnan(scores).all():
+            yield group, scores
+
+
+def shares_of(scores: Scores) -> tuple[float, float] | None:
+    """The probabilities of the two documents of a pair; None where ``scores`` are something else."""
+    if len(scores) != 2:
+        return None
+    a, b = float(scores[0]), float(scores[1])
+    if not (a >= 0 and b >= 0 and abs(a + b - 1) <= ROUNDED):  # False for NaN too
+        return None
+    return a / (a + b), b / (a + b)
+
+
+def compared(groups: Sequence[Group], answers: Sequence[Scores]) -> Comparisons:
+    """Every comparison that the answers contain.
+
+    A group of m documents gives all its m (m - 1) / 2 pairs, won by the higher score; equal scores are a tie. Two
+    scores that are probabilities (they add up to 1) are taken as such. A document without a score loses to those that
+    have one, two such documents say nothing of each other, and a group without any score says nothing at all.
+    """
+    first: list[Indices] = []
+    second: list[Indices] = []
+    share: list[Scores] = []
+    for group, values in answered(groups, answers):
+        members, known = np.array(group, dtype=np.intp), ~np.isnan(values)
+        above, below = np.triu_indices(len(group), 1)
+        told = known[above] | known[below]
+        above, below = above[told], below[told]
+        first.append(members[above])
+        second.append(members[below])
+        probabilities = shares_of(values)
+        if probabilities is None:
+            values = np.where(known, values, -np.inf)
+            share.append((values[above] > values[below]) + 0.5 * (values[above] == values[below]))
+        else:
+            share.append(np.array(probabilities[:1]))
+    if not first:
+        return Comparisons(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))
+    return Comparisons(np.concatenate(first), np.concatenate(second), np.concatenate(share))
+
+
+def wins(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Matrix:
+    """How often each document (row) was better than each other one (column), ties as half; (n, n).
+
+    Entry and mirrored entry add up to the number of comparisons of the two.
+    """
+    first, second, share = compared(groups, answers)
+    won: Matrix = np.zeros((n, n))
+    np.add.at(won, (first, second), share)
+    np.add.at(won, (second, first), 1 - share)
+    np.round(won, 12, out=won)  # summed in another order they are to be equal, or equals would move
+    return won
+
+
+def mean_shares(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Matrix:
+    """The mean belief that one document (row) is better than another (column); NaN where never compared; (n, n)."""
+    won = wins(n, groups, answers)
+    met = won + won.T
+    shares: Matrix = np.full((n, n), np.nan)
+    np.divide(won, met, out=shares, where=met > 0)
+    return shares
+
+
+def settled(scores: Scores, digits: int = 12) -> Scores:
+    """Scores without numerical noise, so that equals keep their order: ``digits`` significant ones of the largest."""
+    largest = float(np.abs(scores).max(initial=0.0))
+    if not 1e-100 < largest < 1e100:
+        return scores
+    return np.round(scores, digits - 1 - int(np.floor(np.log10(largest))))
+
+
+def in_order(
+    n: int, groups: Sequence[Group], answers: Sequence[Scores], order_of: Callable[[Matrix], Sequence[int]]
+) -> Scores:
+    """Scores 0, -1, -2, … from a method that only gives an order.
+
+    ``order_of`` gets the wins among the documents that were compared at all; the others stay at their places.
+    """
+    won = wins(n, groups, answers)
+    met = np.flatnonzero((won + won.T).any(axis=1))
+    order = np.arange(n)
+    order[met] = met[list(order_of(won[np.ix_(met, met)]))]
+    return from_order(order.tolist())

@@ -1,0 +1,12 @@
+"""The methods of the literature as transformers, one line each. Every one is a ``Rerank`` with good defaults."""
+
+from __future__ import annotations
+
+from .base import DEFAULT_MODEL, Method
+from .groupwise import GroupwiseLLM
+from .listwise import ListwiseLLM
+from .pairwise import PairwiseLLM
+from .pointwise import PointwiseLLM
+from .setwise import SetwiseLLM
+
+__all__ = ["DEFAULT_MODEL", "GroupwiseLLM", "ListwiseLLM", "Method", "PairwiseLLM", "PointwiseLLM", "SetwiseLLM"]
