@@ -18,7 +18,7 @@ from .pointwise import (
     upr,
 )
 from .reasoning_listwise import dear, dear_listwise, rank_k, rearank, reason_rank
-from .reasoning_pointwise import rank1, retro_star
+from .reasoning_pointwise import erank, rank1, retro_star
 from .registry import Preset, find
 from .registry import frame as list
 from .sets import rank_r1, setwise, setwise_sft
@@ -31,6 +31,7 @@ __all__ = [
     "dear_pointwise",
     "duo_t5",
     "dynamic_rag",
+    "erank",
     "find",
     "first",
     "first_mistral",

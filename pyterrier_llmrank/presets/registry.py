@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
+import numpy as np
 import pandas as pd
 
 from pyterrier_llmrank.core import Scorer, Strategy, spelled
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Family = Literal["pointwise", "pairwise", "setwise", "listwise", "groupwise"]
+FAMILIES = get_args(Family)
 Name: TypeAlias = str | PathLike[str] | Model
 Build = TypeVar("Build", bound=Callable[..., Any])
 
@@ -127,13 +129,19 @@ def find(checkpoint: object) -> Preset | None:
     return None
 
 
-def frame() -> pd.DataFrame:
-    """One row per preset: name, checkpoint, paper, family, strategy, published nDCG@10, source, licence.
+HEADLINE = ("DL19", "DL20")  # collections with a column of their own
 
-    The strategy is that of the transformer with its default options; no model is looked for, or loaded.
+
+def frame() -> pd.DataFrame:
+    """One row per preset, by family and name: what is known of it, and what was published of its effectiveness.
+
+    Columns: name, checkpoint (the default), paper, family, strategy (of the transformer with its default options),
+    nDCG@10 on DL19 and DL20 times 100 (``ndcg_dl19``, ``ndcg_dl20``), the same elsewhere as a text, source (of these
+    numbers) and licence (of the weights); missing where it is not known. No model is looked for, or loaded.
     """
     rows = []
-    for known in REGISTRY.values():
+    for known in sorted(REGISTRY.values(), key=lambda known: (FAMILIES.index(known.family), known.name)):
+        elsewhere = [f"{name} {value}" for name, value in known.published.items() if name not in HEADLINE]
         rows.append(
             {
                 "name": known.name,
@@ -141,7 +149,8 @@ def frame() -> pd.DataFrame:
                 "paper": known.paper,
                 "family": known.family,
                 "strategy": known.strategy,
-                **{f"nDCG@10 {collection}": value for collection, value in known.published.items()},
+                **{f"ndcg_{name.lower()}": known.published.get(name, np.nan) for name in HEADLINE},
+                "ndcg_elsewhere": "; ".join(elsewhere) or None,
                 "source": known.source or None,
                 "licence": known.licence or None,
             }

@@ -49,7 +49,7 @@ class Graded(LabelsOfOne):
         levels: The grades from the least to the most relevant; a number k for the digits 0 to k.
         score: "expected" for the mean value of the grades, weighted by their probabilities among one another, from the
             lowest value to the highest; "peak" for the natural-log probability of the grade of highest value, which is
-            not set against the others.
+            not set against the others; "likeliest" for the value of the most probable grade times its probability.
         values: What each grade is worth; 0, 1, 2 … by default.
         template: Text with ``{query}`` and ``{text}``; ``{levels}``, ``{first}`` and ``{last}`` are the grades. By
             default one for words, or one for digits.
@@ -59,18 +59,19 @@ class Graded(LabelsOfOne):
             like 1), as many values as grades are not given, an unknown ``score``, or a template that lacks a field.
 
     Reference:
-        Zhuang et al., 2024 (Beyond Yes and No), section 3: RG-kL and RG-S(0,k), expected relevance and peak relevance.
+        Zhuang et al., 2024 (Beyond Yes and No), section 3: RG-kL and RG-S(0,k), expected relevance and peak relevance;
+        Cai et al., 2025 (ERank), section 3.2, for the likeliest grade.
     """
 
     levels: tuple[str, ...] | int = RG_4L
-    score: Literal["expected", "peak"] = "expected"
+    score: Literal["expected", "peak", "likeliest"] = "expected"
     values: tuple[float, ...] | None = None
     template: str | None = None
 
     def __post_init__(self) -> None:
         check_template(self.template or GRADES, ["query", "text"], ["levels", "first", "last"])
-        if self.score not in ("expected", "peak"):
-            raise ConfigurationError(f"score must be 'expected' or 'peak', got {self.score!r}")
+        if self.score not in ("expected", "peak", "likeliest"):
+            raise ConfigurationError(f"score must be 'expected', 'peak' or 'likeliest', got {self.score!r}")
         if isinstance(self.levels, int) and not 1 <= self.levels <= 9:
             raise ConfigurationError(f"a scale goes from 0 to 1 … 9, got {self.levels}; 10 would begin like 1")
         names = self.options(1)
@@ -94,8 +95,11 @@ class Graded(LabelsOfOne):
         return self.turn(template.format(query=self.question(query), text=self.passage(texts[0]), **grades))
 
     def read(self, logprobs: NDArray[np.float64], n: int) -> Scores:
-        """The expected value of the grades, or the log-probability of the best one; NaN where none has any."""
+        """What ``score`` says of the grades; NaN where none has any probability."""
         values = np.arange(len(logprobs)) if self.values is None else np.array(self.values)
+        if self.score == "likeliest":
+            best = int(logprobs.argmax())
+            return np.array([values[best] * np.exp(logprobs[best]) if np.isfinite(logprobs[best]) else np.nan])
         if self.score == "peak":
             return np.array([logprobs[values.argmax()]])
         with np.errstate(invalid="ignore"):

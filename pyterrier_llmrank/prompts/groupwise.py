@@ -13,6 +13,7 @@ from pyterrier_llmrank.errors import ConfigurationError
 from .answers import parse_scores
 from .base import Parsed
 from .layouts import Layout, OneMessage, label_names
+from .passages import Preparation
 
 SHOWN = """\
 Below are {n} passages, each with a number in square brackets.
@@ -86,6 +87,11 @@ class GroupPrompt:
     def max_docs(self) -> int | None:
         """Any number."""
         return None
+
+    @property
+    def passage(self) -> Preparation:
+        """What is done to a document's text."""
+        return self.layout.passage
 
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The group and the question."""

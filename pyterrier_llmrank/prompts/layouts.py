@@ -28,6 +28,11 @@ class Layout(Protocol):
         """How a document is named in an answer: text with ``{label}``."""
         ...
 
+    @property
+    def passage(self) -> Preparation:
+        """What is done to a document's text."""
+        ...
+
     def check(self, told: Sequence[str]) -> None:
         """Whether its texts have their fields, and none but those and ``told``; raises ConfigurationError else."""
         ...

@@ -16,6 +16,7 @@ from .answers import parse_ranking
 from .base import Parsed
 from .layouts import Layout, OneMessage, check_labels, label_names, most_labels
 from .parsing import Labels, parse_permutation
+from .passages import Preparation
 
 SYSTEM = "You are a search assistant that orders passages by how well they answer a query."
 
@@ -114,6 +115,11 @@ class ListPrompt:
     def max_docs(self) -> int | None:
         """As many as there are identifiers to tell them apart."""
         return most_labels(self.labels, self.asks)
+
+    @property
+    def passage(self) -> Preparation:
+        """What is done to a document's text."""
+        return self._layout.passage
 
     def names(self, n: int) -> list[str]:
         """Identifiers of ``n`` documents."""

@@ -74,14 +74,17 @@ class Preparation:
 
     def __call__(self, text: str) -> str:
         """The text as it is shown."""
-        text = repaired(text) if self.repair else text
+        return _MARKERS[self.markers](self.cut(repaired(text) if self.repair else text)[: self.max_chars])
+
+    def cut(self, text: str) -> str:
+        """As much of the text as is ever shown, and so again the same: to be called before anything is measured."""
         if self.max_words is not None:
             text = first_words(text, self.max_words)
         elif self.fold == "all":
             text = one_line(text)
         elif self.fold == "lines":
             text = re.sub(r"\n+", " ", text)
-        return _MARKERS[self.markers](text[: self.max_chars])
+        return text if self.max_chars is None else text[: self.max_chars + 1]  # a space may end what is shown
 
 
 ONE_LINE = Preparation()

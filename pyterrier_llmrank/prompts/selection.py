@@ -13,6 +13,7 @@ from .answers import parse_selection
 from .base import Parsed
 from .layouts import Layout, OneMessage, check_labels, label_names, most_labels
 from .parsing import Labels
+from .passages import Preparation
 
 SHOWN = """\
 Below are {n} passages, each with an identifier in square brackets.
@@ -98,6 +99,11 @@ class SelectPrompt:
     def max_docs(self) -> int | None:
         """As many as there are identifiers."""
         return most_labels(self.labels, "generate")
+
+    @property
+    def passage(self) -> Preparation:
+        """What is done to a document's text."""
+        return self._layout.passage
 
     def kept(self, n: int) -> int | None:
         """How many of ``n`` documents to select; None where the model decides."""

@@ -16,6 +16,7 @@ from .answers import parse_choice
 from .base import Parsed
 from .layouts import Layout, OneMessage, check_labels, label_names, most_labels
 from .parsing import Labels
+from .passages import Preparation
 
 SHOWN = """\
 Query: {query}
@@ -83,6 +84,11 @@ class SetPrompt:
     def max_docs(self) -> int | None:
         """As many as there are labels to tell them apart."""
         return most_labels(self.labels, self.decode)
+
+    @property
+    def passage(self) -> Preparation:
+        """What is done to a document's text."""
+        return self.layout.passage
 
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The set and the question."""

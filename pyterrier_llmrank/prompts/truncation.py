@@ -64,6 +64,9 @@ def fit(
     Raises:
         PromptTooLong: Instructions and query alone do not fit, or demonstrations leave no room for the documents.
     """
+    cut = getattr(getattr(template, "passage", None), "cut", None)
+    if cut is not None:  # what a template would not show anyway is not worth shortening
+        items = [(query, [cut(text) for text in texts]) for query, texts in items]
     items, lost = _capped(items, ruler, max_doc_tokens)
     prompts = [template.render(query, texts) for query, texts in items]
     if ruler.context is None:

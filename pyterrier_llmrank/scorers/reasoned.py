@@ -41,8 +41,8 @@ class Reasoned(Showing):
         max_doc_tokens: Tokens to keep of any document; all that fit by default.
         max_tokens: Tokens of the reasoning at most; the context must hold them beside the prompt.
         opening: How the reasoning begins; empty where the prompt itself ends so.
-        closing: What ends the reasoning and comes before the answer; its text without spaces around it is what the
-            model is stopped at.
+        closing: What ends the reasoning and comes before the answer.
+        stop: What the model is stopped at; ``closing`` without the spaces around it by default.
         sampling: How the tokens of the reasoning are drawn; greedily by default.
         seed: Decides what is drawn, together with the qid and the documents of each prompt.
 
@@ -58,6 +58,7 @@ class Reasoned(Showing):
     max_tokens: int = field(default=8192, kw_only=True)
     opening: str = field(default="<think>\n", kw_only=True)
     closing: str = field(default="</think>\n\n", kw_only=True)
+    stop: str = field(default="", kw_only=True)
     sampling: Sampling | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
 
@@ -93,7 +94,7 @@ class Reasoned(Showing):
         return self.model.generate(
             [replace(prompt, answer=self.opening) for prompt in prompts],
             max_tokens=self.max_tokens,
-            stop=(self.closing.strip(),),
+            stop=(self.stop or self.closing.strip(),),
             **drawing(self.sampling, self.seed, items),
         )
 

@@ -126,7 +126,7 @@ def test_the_list_tells_the_strategy_of_each():
             assert eval(row.strategy) == OURS[row.name]
         if row.family == "pointwise":
             assert row.strategy == "Pointwise()"
-    assert table["nDCG@10 DL19"].notna().sum() >= 10
+    assert table["ndcg_dl19"].notna().sum() >= 10
 
 
 def test_the_list_asks_no_hub(monkeypatch):

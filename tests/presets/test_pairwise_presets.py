@@ -19,7 +19,7 @@ from pyterrier_llmrank.flow import run
 from pyterrier_llmrank.prompts import PairPrompt, YesNo
 from pyterrier_llmrank.prompts.passages import VERBATIM
 from pyterrier_llmrank.scorers import Prompted
-from pyterrier_llmrank.strategies import Heapsort, SlidingWindow
+from pyterrier_llmrank.strategies import Bubble, Heapsort
 
 quiet = pytest.mark.filterwarnings("ignore::pyterrier_llmrank.errors.LLMRankWarning")
 TEXT = 'a  "{b}"\nc.'
@@ -100,7 +100,7 @@ def test_duo_t5_sums_what_both_orders_say():
     assert sorted(asked) == [(i, j) for i in range(6) for j in range(6) if i != j] and rerank.depth == 50
 
 
-@pytest.mark.parametrize(("sort", "strategy"), [("heapsort", Heapsort(2)), ("sliding", SlidingWindow(2, 1, passes=3))])
+@pytest.mark.parametrize(("sort", "strategy"), [("heapsort", Heapsort(2)), ("sliding", Bubble(2))])
 def test_prp_sorts_the_first_documents(sort, strategy):
     rerank = presets.prp(HashModel(), sort=sort, top_k=3)
     relevance = np.random.default_rng(1).permutation(9)
@@ -116,8 +116,8 @@ def test_prp_over_all_pairs_counts_wins_and_half_the_ties():
 
 
 def test_prp_orders_ten_documents_unless_told():
-    assert presets.prp(HashModel()).top_k == 10 and presets.prp(HashModel(), sort="sliding").strategy.passes == 10
-    assert presets.prp(HashModel(), top_k=4, sort="sliding").strategy.passes == 4
+    assert presets.prp(HashModel()).top_k == 10 and presets.prp(HashModel(), sort="sliding").top_k == 10
+    assert presets.prp(HashModel(), top_k=4, sort="sliding").top_k == 4
 
 
 def test_an_unknown_sort_is_named():

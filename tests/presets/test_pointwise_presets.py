@@ -288,6 +288,26 @@ def test_rank1_reasons_and_reads_true_or_false(llama):
     assert rerank.scorer.model.max_length == 16_000
 
 
+def test_erank_scores_the_likeliest_grade_times_its_probability():
+    model = HashModel(writes=lambda number: "It is about cats.</think>\n\n<answer>7</answer>"[:17])
+    scorer = presets.erank(model, instruction="is it {about} cats").scorer
+    [answer] = scorer([Question("why", (Doc("d", "a cat"),))])
+    [asked] = model.calls("generate")
+    [(_, prompts)] = model.calls("choices")
+    assert asked[3] == ("</think>",) and asked[2] == 2048
+    assert prompts[0].answer == "<think>\nIt is about cats.</think>\n<answer>"
+    assert "relevance definition is: is it {about} cats\n\nHere is the query:\nwhy\n" in prompts[0].messages[0].content
+    probabilities = np.exp(model._choice(prompts[0], [f"{i}</answer>" for i in range(11)]).logprobs)
+    assert answer.scores[0] == pytest.approx(probabilities.argmax() * probabilities.max())
+
+
+@quiet
+def test_erank_tells_one_from_ten(llama):
+    rerank = presets.erank(llama, max_tokens=6, device="cpu", dtype="float32")
+    out = rerank(frame())
+    assert len(out) == 4 and out["llmrank_score"].between(0, 10).all()
+
+
 def test_rank1_reads_the_odds_of_true_after_its_reasoning():
     scorer = presets.rank1(HashModel(), max_tokens=50).scorer
     assert (scorer.opening, scorer.closing, scorer.max_tokens) == ("<think>", "</think>", 50)

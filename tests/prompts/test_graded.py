@@ -101,7 +101,7 @@ def test_words_of_several_tokens_are_scored_as_whole_texts(tmp_path, score):
         (lambda: Graded(("1", "10")), "the grade '10' begins like '1'"),
         (lambda: Graded(("No", "No")), "the grade 'No' begins like 'No'"),
         (lambda: Graded(RG_3L, values=(0.0, 1.0)), "3 levels need as many values, got (0.0, 1.0)"),
-        (lambda: Graded(score="mean"), "score must be 'expected' or 'peak', got 'mean'"),
+        (lambda: Graded(score="mean"), "score must be 'expected', 'peak' or 'likeliest', got 'mean'"),
         (lambda: Graded(template="{query} {levels}"), "lacks {text}"),
     ],
 )

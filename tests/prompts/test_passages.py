@@ -30,6 +30,13 @@ def test_texts_are_prepared_as_told(preparation, shown):
     assert preparation(TEXT) == shown
 
 
+@pytest.mark.parametrize("options", [{}, {"fold": "lines"}, {"max_words": 3}, {"max_chars": 7}], ids=repr)
+def test_what_is_cut_off_beforehand_is_never_shown(options):
+    preparation = Preparation(**options)
+    cut = preparation.cut(TEXT)
+    assert preparation.cut(cut) == cut and preparation(cut) == preparation(TEXT)
+
+
 @pytest.mark.parametrize("text", ["", " ", "\n"])
 def test_empty_texts_stay_empty(text):
     assert ONE_LINE(text) == "" and Preparation(max_words=3, repair=True)(text) == ""

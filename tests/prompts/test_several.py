@@ -283,4 +283,11 @@ def test_arguments_out_of_range_are_refused(build, said):
 
 def test_documents_are_prepared_as_the_layout_says():
     layout = OneMessage("{query} {passages}", passage=Preparation(max_words=2), question=Preparation(max_chars=1))
-    assert user(SetPrompt(layout=layout).render("why", ["a b c"])) == "w [A] a b"
+    prompts = [
+        SetPrompt(layout=layout),
+        ListPrompt(layout=layout),
+        SelectPrompt(layout=layout),
+        GroupPrompt(layout=layout),
+    ]
+    assert user(prompts[0].render("why", ["a b c"])) == "w [A] a b"
+    assert all(prompt.passage == Preparation(max_words=2) for prompt in prompts)
