@@ -11,9 +11,9 @@ _MEANING = {
     Evidence.SCORE: "scores that hold between groups (SCORE)",
 }
 _FITTING = {
-    Evidence.CHOICE: "Heapsort, or Sampled(all_pairs, additive)",
-    Evidence.ORDER: "SlidingWindow, OneShot or Heapsort",
-    Evidence.SCORE: "Pointwise",
+    Evidence.CHOICE: "Heapsort, Bubble, Insertion, or Sampled(all_pairs, additive)",
+    Evidence.ORDER: "SlidingWindow, TopDown, OneShot, Heapsort, or Sampled(equi_replicate(20), page_rank)",
+    Evidence.SCORE: "Pointwise, or Sampled(shuffled_groups(10), mean)",
 }
 
 
@@ -46,4 +46,23 @@ def check_pairing(strategy: Strategy, scorer: Scorer, depth: int | None) -> None
         raise ConfigurationError(
             f"{spelled(strategy)} asks about {asked} at once, but {scorer!r} takes at most {largest}; "
             f"use smaller groups such as SlidingWindow({largest}, {max(1, largest // 2)})"
+        )
+
+
+def check_selection(strategy: Strategy, scorer: Scorer) -> None:
+    """Whether scores will say which documents were selected (``keep_only_selected``).
+
+    Raises:
+        ConfigurationError: The scorer orders documents, each of which has its place; or the strategy shows parts of the
+            list, so that its scores are places.
+    """
+    if not getattr(scorer, "selects", False):
+        raise ConfigurationError(
+            f"keep_only_selected=True needs a scorer that selects, such as Prompted(SelectPrompt(), model); {scorer!r} "
+            "says nothing of documents that are not wanted"
+        )
+    if getattr(strategy, "group_size", None) is not None:
+        raise ConfigurationError(
+            f"keep_only_selected=True needs a strategy that shows the whole list, such as OneShot(); "
+            f"{spelled(strategy)} shows parts of it, and its scores are places"
         )

@@ -16,7 +16,7 @@ from .errors import ConfigurationError
 from .flow import relabel, run, together
 from .frames import RAW_SCORE, candidate_order, documents, query_texts, ranked
 from .ledger import Ledger
-from .pairing import check_pairing
+from .pairing import check_pairing, check_selection
 from .seeds import reseeded
 
 EMPTY = inspect.Parameter.empty
@@ -50,7 +50,7 @@ class Rerank(pt.Transformer):
         ledger: What each query cost (see ``Ledger``).
 
     Raises:
-        ConfigurationError: The scorer does not give what the strategy needs, or takes smaller groups.
+        ConfigurationError: The scorer does not give what the strategy needs, takes smaller groups, or does not select.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class Rerank(pt.Transformer):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1 or None (all), got {value}")
         check_pairing(strategy, scorer, depth)
+        if keep_only_selected:
+            check_selection(strategy, scorer)
         self.strategy = strategy
         self.scorer = scorer
         self.top_k = top_k

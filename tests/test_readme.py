@@ -16,14 +16,20 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
+def block(word):
+    """The one block that holds a word."""
+    (found,) = (block for block in BLOCKS if word in block)
+    return found
+
+
 def frame(n=25):
     rows = [("q1", "which is short", f"d{i}", "word " * (i + 1), n - i, i) for i in range(n)]
     return pd.DataFrame(rows, columns=["qid", "query", "docno", "text", "score", "rank"])
 
 
-def run(block):
+def run(code):
     """Executes a block and returns its names, with the value of its last line as ``_``."""
-    *lines, last = block.rstrip().split("\n")
+    *lines, last = code.rstrip().split("\n")
     names = {}
     exec("\n".join([*lines, f"_ = {last.split('#')[0]}"]), names)
     return names
@@ -35,12 +41,12 @@ def test_five_lines_rank_and_count(tmp_path):
     tiny = pytest.importorskip("tiny")
     tokenizer = tiny.byte_tokenizer(chat=tiny.CHATML)
     folder = tiny.decoder(tmp_path, tokenizer, max_position_embeddings=2048, hidden_size=16)
-    block = BLOCKS[0].replace("Qwen/Qwen3-1.7B", folder)
+    code = block("first_stage").replace("Qwen/Qwen3-1.7B", folder)
     if not _entry_point():
-        block = block.replace(
+        code = code.replace(
             'pt.get_dataset("llmrank:mini")', "__import__('pyterrier_llmrank.mini').mini.MiniCollection()"
         )
-    ledger = run(block)["_"]
+    ledger = run(code)["_"]
     assert len(ledger) == 24 and (ledger["calls"] >= 1).all() and ledger["prompt_tokens"].gt(0).all()
 
 
@@ -51,7 +57,7 @@ def _entry_point():
 
 
 def test_own_strategy_and_scorer_rank_the_first_ten_by_length():
-    out = run(BLOCKS[1])["_"](frame()[::-1].reset_index(drop=True).assign(rank=range(25)))
+    out = run(block("best_of_ten"))["_"](frame()[::-1].reset_index(drop=True).assign(rank=range(25)))
     assert out["text"].str.len().tolist() == sorted(5 * i for i in range(16, 26)) + [5 * i for i in range(15, 0, -1)]
 
 
@@ -79,11 +85,20 @@ class Server(BaseHTTPRequestHandler):
 def test_a_server_answers_windows():
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        reranker = run(BLOCKS[2].replace("localhost:8000", f"127.0.0.1:{server.server_port}"))["_"]
+        reranker = run(block("class Served").replace("localhost:8000", f"127.0.0.1:{server.server_port}"))["_"]
         out = reranker(frame(12))
         server.shutdown()
     assert out["docno"].tolist() == [f"d{i}" for i in range(11, -1, -1)]
     assert reranker.ledger["q1"].usage.prompt_tokens == 84 and Server.asked[0]["temperature"] == 0
+
+
+def test_published_rerankers_are_built_by_name_and_counted():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = run(block("presets.rank_zephyr"))
+    assert len(names["_"]) == int(re.search(r"^(\d+) presets are there", text, re.MULTILINE)[1])
+    from pyterrier_llmrank import ListwiseLLM
+
+    assert ListwiseLLM("castorini/rank_zephyr_7b_v1_full").scorer == names["presets"].rank_zephyr().scorer
 
 
 def test_every_method_of_the_table_can_be_built(tmp_path):

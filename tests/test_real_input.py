@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import warnings
 from functools import cache
 
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
-from shared_data import SHARED
+from shared_data import orders, qrels, retrieved, rows, shared, topics
 
 from pyterrier_llmrank import ListwiseLLM, LLMRankWarning, Pointwise, PointwiseLLM, Replay, Rerank, SlidingWindow
 from pyterrier_llmrank.demo import minilm
@@ -31,38 +29,6 @@ LOGS = [  # log, its first stage, candidates reranked
 ]
 
 
-def shared(*parts):
-    """A file or folder of ``shared``."""
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    return path
-
-
-def rows(*parts):
-    """Records of a compressed file of one JSON object per line."""
-    with gzip.open(shared(*parts), "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-@cache
-def topics(collection):
-    lines = shared("data", collection, "topics.tsv").read_text(encoding="utf-8").splitlines()
-    return pd.DataFrame([line.split("\t", 1) for line in lines], columns=["qid", "query"])
-
-
-@cache
-def qrels(collection):
-    return pt.io.read_qrels(str(shared("data", collection, "qrels.txt")))
-
-
-@cache
-def retrieved(collection, first_stage):
-    """A first stage's run with its queries; ranks as recorded."""
-    run = pt.io.read_results(str(shared("data", collection, f"run.{first_stage}.txt")))
-    return run.merge(topics(collection), on="qid")
-
-
 @cache
 def recorded(log):
     """The order that rank_llm ended with, by query."""
@@ -78,10 +44,6 @@ def replay(log, key, *, legacy):
     """The calls of one log, answered by what was written (``response``) or what was made of it (``ranking``)."""
     records = [{"qid": one["qid"], "docnos": one["window"], key: one[key]} for one in calls() if one["log"] == log]
     return Replay(log, records, legacy=legacy)
-
-
-def orders(frame):
-    return {qid: group.sort_values("rank")["docno"].tolist() for qid, group in frame.groupby("qid")}
 
 
 def ndcg(systems, collection):

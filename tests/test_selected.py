@@ -9,10 +9,10 @@ import pytest
 from fakes import PerfectScorer, SilentScorer
 
 from pyterrier_llmrank.core import Usage
-from pyterrier_llmrank.errors import LLMRankWarning
+from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning
 from pyterrier_llmrank.frames import RAW_SCORE
 from pyterrier_llmrank.rerank import Rerank
-from pyterrier_llmrank.strategies import Knockout, OneShot
+from pyterrier_llmrank.strategies import Knockout, OneShot, SlidingWindow
 
 
 def candidates(values):
@@ -25,8 +25,18 @@ def candidates(values):
     return pd.DataFrame(rows)
 
 
+class Selecting(PerfectScorer):
+    """Selects documents with a text above 0."""
+
+    selects = True
+
+
+class SilentlySelecting(SilentScorer):
+    selects = True
+
+
 def test_only_selected_rows_are_returned_when_asked():
-    out = Rerank(OneShot(), PerfectScorer(), keep_only_selected=True)(candidates([[0, 2, 0, 1], [0, 0], [3]]))
+    out = Rerank(OneShot(), Selecting(), keep_only_selected=True)(candidates([[0, 2, 0, 1], [0, 0], [3]]))
     assert out["docno"].tolist() == ["d0-1", "d0-3", "d2-0"]
     assert out["rank"].tolist() == [0, 1, 0]
 
@@ -38,19 +48,29 @@ def test_by_default_rows_that_were_not_selected_follow():
 
 def test_an_answer_that_cannot_be_read_loses_no_row():
     with pytest.warns(LLMRankWarning, match="could not be read"):
-        out = Rerank(OneShot(), SilentScorer(), keep_only_selected=True)(candidates([[1, 2, 3]]))
+        out = Rerank(OneShot(), SilentlySelecting(), keep_only_selected=True)(candidates([[1, 2, 3]]))
     assert out["docno"].tolist() == ["d0-0", "d0-1", "d0-2"]
 
 
 def test_a_cutoff_applies_to_what_was_selected():
-    reranker = Rerank(OneShot(), PerfectScorer(), keep_only_selected=True)
+    reranker = Rerank(OneShot(), Selecting(), keep_only_selected=True)
     out = reranker.fuse_rank_cutoff(1)(candidates([[0, 2, 0, 1]]))
     assert out["docno"].tolist() == ["d0-1"]
 
 
 def test_rows_beyond_depth_were_never_selected():
-    out = Rerank(OneShot(), PerfectScorer(), depth=2, keep_only_selected=True)(candidates([[0, 2, 5, 1]]))
+    out = Rerank(OneShot(), Selecting(), depth=2, keep_only_selected=True)(candidates([[0, 2, 5, 1]]))
     assert out["docno"].tolist() == ["d0-1"]
+
+
+def test_a_scorer_that_does_not_select_is_refused():
+    with pytest.raises(ConfigurationError, match=r"needs a scorer that selects, such as Prompted\(SelectPrompt\(\)"):
+        Rerank(OneShot(), PerfectScorer(), keep_only_selected=True)
+
+
+def test_a_strategy_whose_scores_are_places_is_refused():
+    with pytest.raises(ConfigurationError, match=r"such as OneShot\(\); SlidingWindow\(.*\) shows parts"):
+        Rerank(SlidingWindow(2, 1), Selecting(), keep_only_selected=True)
 
 
 def test_what_a_strategy_draws_does_not_depend_on_other_queries():

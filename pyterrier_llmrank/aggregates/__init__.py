@@ -14,7 +14,7 @@ from .likelihood import bradley_terry, elo, plackett_luce, thurstone
 from .opponents import copeland, maximum, minimum, win_rate
 from .orders import greedy, kwiksort
 from .paths import heaviest_path, tsp
-from .sums import additive, binary, borda, mean
+from .sums import additive, binary, borda, mean, shown_first
 
 __all__ = [
     "additive",
@@ -32,6 +32,7 @@ __all__ = [
     "minimum",
     "page_rank",
     "plackett_luce",
+    "shown_first",
     "thurstone",
     "tsp",
     "win_rate",

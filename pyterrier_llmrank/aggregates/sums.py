@@ -44,6 +44,21 @@ def additive(n: int, groups: Sequence[Group], answers: Sequence[Scores], *, lega
     return settled(total)
 
 
+def shown_first(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Scores:
+    """Sum of each document's shares in the groups that showed it first (duoT5's SUM).
+
+    For pairs asked in both orders; what the model believes of a document that was shown second does not count. Counted
+    from an even split, so that a group without an answer, or one that was not asked, moves nobody.
+
+    Reference:
+        Pradeep et al., 2021 (duoT5), section 3.3.
+    """
+    total = np.zeros(n)
+    for group, scores in answered(groups, answers):
+        total[group[0]] += np.nan_to_num(scores[0], nan=0.0) - 1 / len(group)
+    return settled(total)
+
+
 def binary(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Scores:
     """How many comparisons each document won, ties as half (duoBERT's BINARY).
 

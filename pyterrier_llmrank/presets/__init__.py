@@ -19,12 +19,14 @@ from .pointwise import (
 )
 from .reasoning_listwise import dear, dear_listwise, rank_k, rearank, reason_rank
 from .reasoning_pointwise import erank, rank1, retro_star
-from .registry import Preset, find
+from .registry import Common, Options, Preset, find
 from .registry import frame as list
 from .sets import rank_r1, setwise, setwise_sft
 from .t5 import duo_t5, mono_t5, rank_t5
 
 __all__ = [
+    "Common",
+    "Options",
     "Preset",
     "dear",
     "dear_listwise",

@@ -5,19 +5,22 @@ from __future__ import annotations
 from .demonstrations import Demonstrated, Demonstration
 from .examples import Similar, hardest
 from .graded import RG_2L, RG_3L, RG_4L, Graded
-from .groupwise import GroupPrompt
+from .groupwise import REASONED_SCORES, GroupPrompt
 from .layouts import Dialogue, OneMessage
-from .listwise import ListPrompt
+from .listwise import REASONED, ListPrompt
 from .pairwise import PairPrompt
 from .parsing import Permutation, parse_permutation
 from .passages import Preparation, document_text
 from .pointwise import UTILITY, LabelLogit, QueryPrompt, YesNo
 from .scored import REASONED_SCORE, ScorePrompt, VerdictPrompt
 from .selection import SelectPrompt
-from .setwise import SetPrompt
+from .setwise import REASONED_CHOICE, SetPrompt
 
 __all__ = [
+    "REASONED",
+    "REASONED_CHOICE",
     "REASONED_SCORE",
+    "REASONED_SCORES",
     "RG_2L",
     "RG_3L",
     "RG_4L",

@@ -96,6 +96,11 @@ class SelectPrompt:
         return Evidence.ORDER
 
     @property
+    def selects(self) -> bool:
+        """Whether a score above 0 means selected, and 0 rejected."""
+        return True
+
+    @property
     def max_docs(self) -> int | None:
         """As many as there are identifiers."""
         return most_labels(self.labels, "generate")

@@ -77,6 +77,11 @@ class Showing:
         """Documents of one prompt; any number where each has a prompt of its own."""
         return None if self.prompt.max_docs == 1 else self.prompt.max_docs
 
+    @property
+    def selects(self) -> bool:
+        """Whether the prompt selects documents: above 0, and 0 for those rejected."""
+        return bool(getattr(self.prompt, "selects", False))
+
     def load(self) -> None:
         """Loads the model."""
         self.model.load()

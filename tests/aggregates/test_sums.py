@@ -16,6 +16,7 @@ from pyterrier_llmrank.aggregates import (
     mean,
     minimum,
     page_rank,
+    shown_first,
     win_rate,
 )
 from pyterrier_llmrank.core import silence
@@ -39,6 +40,16 @@ BELIEFS = [np.array([0.9, 0.1]), np.array([0.4, 0.6]), np.array([0.7, 0.3])]
 )
 def test_scores_of_three_uncertain_pairs(aggregate, scores):
     np.testing.assert_allclose(aggregate(3, PAIRS, BELIEFS), scores, atol=1e-12)
+
+
+def test_the_shares_of_the_document_shown_first_are_the_sum_of_duot5():
+    p = np.random.default_rng(3).random((5, 5))
+    groups = list(permutations(range(5), 2))
+    answers = [np.array([p[i, j], 1 - p[i, j]]) for i, j in groups]
+    told = shown_first(5, groups, answers)
+    sums = [sum(p[i, j] for j in range(5) if j != i) for i in range(5)]
+    np.testing.assert_allclose(told - told.mean(), np.array(sums) - np.mean(sums), atol=1e-9)
+    assert (shown_first(5, groups, [silence(2)] * len(groups)) == 0).all()
 
 
 def test_summing_both_orders_is_the_symmetric_sum_of_duot5():
