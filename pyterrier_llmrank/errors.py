@@ -11,6 +11,9 @@ LLMRankError
     ├── PromptTooLong                 instructions alone exceed the context
     ├── LabelError                    answer labels that the tokenizer does not tell apart here
     │   └── SeveralTokens             … or that are more than one token; ``continuation`` can score them
+    ├── ServerError                   a server that does not answer, refuses, or answers what cannot be read
+    │   └── AccessDenied              … because of a key that is missing or wrong
+    ├── BudgetSpent                   the next request could cost more tokens than are left
     └── Unsupported                   the model does not offer the primitive asked for
 
 LLMRankWarning (UserWarning)          something was survived, and is said once with its count
@@ -65,6 +68,22 @@ class LabelError(ModelError):
 
 class SeveralTokens(LabelError):
     """An answer label of more than one token; the ``continuation`` primitive can score it."""
+
+
+class ServerError(ModelError):
+    """A server that does not answer, refuses, or answers what cannot be read; asking again later may help."""
+
+    retryable = True
+
+
+class AccessDenied(ServerError):
+    """A key that is missing or wrong, or an account without the right; asking again does not help."""
+
+    retryable = False
+
+
+class BudgetSpent(ModelError):
+    """The next request could cost more tokens than are left; it was not sent."""
 
 
 class Unsupported(ModelError):

@@ -14,7 +14,7 @@ from .passages import Preparation
 
 Spelling = str | tuple[str, ...]
 
-ONE_LINE = Preparation(markers="none")
+FOLDED = Preparation(markers="none")
 """Texts with every run of white space as one space."""
 
 
@@ -35,8 +35,8 @@ class OneTurn:
     system: str = ""
     answer: str = ""
     raw: bool = False
-    passage: Preparation = ONE_LINE
-    question: Preparation = ONE_LINE
+    passage: Preparation = FOLDED
+    question: Preparation = FOLDED
 
     __repr__ = brief
 

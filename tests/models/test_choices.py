@@ -290,6 +290,12 @@ def test_the_chat_template_can_be_left_out(chat):
     assert reads(local(chat, chat=False), ask("the cat", system="Be brief.")) == "Be brief.\n\nthe cat\n\nAnswer:"
 
 
+def test_solved_examples_are_answered_like_the_question_without_a_chat_template(chat):
+    turns = [Message(*turn) for turn in (("user", "one"), ("assistant", "yes"), ("user", "two"))]
+    read = reads(local(chat, chat=False), Prompt(tuple(turns)))
+    assert read == "one\n\nAnswer: yes\n\ntwo\n\nAnswer:"
+
+
 def test_a_chat_template_that_is_not_there_is_told(llama):
     with pytest.raises(ModelError, match=r"has no chat template.*chat=False"):
         local(llama, chat=True).choices([ask("the cat")], [YES_NO])

@@ -73,8 +73,11 @@ class TextSide:
         if self.chat and not prompt.raw:
             text, special, glue = self._templated(prompt.messages), False, ""
         else:
-            text, special = "\n\n".join(message.content for message in prompt.messages), True
-            cue = not (prompt.raw or self.encoder_decoder)
+            cue, special = not (prompt.raw or self.encoder_decoder), True
+            text = "\n\n".join(
+                f"Answer: {turn.content}" if cue and turn.role == "assistant" else turn.content
+                for turn in prompt.messages
+            )
             text, glue = (f"{text}\n\nAnswer:", " ") if cue else (text, "")
         if self.encoder_decoder:
             return Rendered(text, prompt.answer, special=True, glue="")

@@ -1,0 +1,65 @@
+"""Answers as text and back, exactly: what is kept of them, and what is not worth keeping."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pyterrier_llmrank.core import USAGE_FIELDS, Answer, Usage
+from pyterrier_llmrank.models import ChoiceScores, Generation, TokenLogprobs
+
+Result: TypeAlias = Answer | ChoiceScores | TokenLogprobs | Generation
+
+FREE = Usage()
+FACTS = [USAGE_FIELDS.index(name) for name in ("failures", "repaired", "truncated_tokens")]  # not costs
+
+
+def packed(result: Result) -> str:
+    """A result as JSON; floats come back exactly."""
+    usage = astuple(result.usage)
+    if isinstance(result, Answer):
+        told: list[Any] = [np.asarray(result.scores, dtype=np.float64).tolist()]
+    elif isinstance(result, ChoiceScores):
+        told = [result.logprobs.tolist(), result.missing.tolist(), float(result.log_total)]
+    elif isinstance(result, TokenLogprobs):
+        told = [result.logprobs.tolist()]
+    else:
+        told = [result.text, result.finish]
+    return json.dumps([*told, usage], separators=(",", ":"))
+
+
+def unpacked(primitive: str, text: str) -> Result:
+    """The result of a primitive, again, at no cost.
+
+    Its usage says what is true of the answer (what was repaired, what was cut), and nothing that was spent on it.
+    """
+    told = json.loads(text)
+    usage = _free(told[-1])
+    if primitive == "__call__":
+        return Answer(np.array(told[0], dtype=np.float64), usage)
+    if primitive == "choices":
+        return ChoiceScores(np.array(told[0], dtype=np.float64), np.array(told[1], dtype=bool), usage, told[2])
+    if primitive == "continuation":
+        return TokenLogprobs(np.array(told[0], dtype=np.float64), usage)
+    return Generation(told[0], told[1], usage)
+
+
+def _free(spent: list[int]) -> Usage:
+    """Usage without the costs."""
+    if not any(spent[place] for place in FACTS):
+        return FREE
+    return Usage(**{USAGE_FIELDS[place]: spent[place] for place in FACTS})
+
+
+def complete(result: Result, item: tuple[Any, ...]) -> bool:
+    """Whether an answer is worth keeping: one that failed, in whole or in part, is asked for again."""
+    if result.usage.failures:
+        return False
+    if isinstance(result, Answer):
+        return len(result.scores) == len(item[0].docs) and not bool(np.isnan(result.scores).all())
+    if isinstance(result, Generation):
+        return True
+    return not bool(np.isnan(result.logprobs).any())
