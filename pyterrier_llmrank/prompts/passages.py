@@ -130,6 +130,9 @@ _BYTES = {_byte(value): value for value in range(256)}
 _REST = "[" + re.escape("".join(_byte(value) for value in range(0x80, 0xC0))) + "]"
 # UTF-8 that was read as Windows-1252: only with first bytes that hardly begin anything else, so that no word is harmed.
 _MISREAD = re.compile(f"[{_byte(0xC2)}{_byte(0xC3)}]{_REST}|{_byte(0xE2)}{_REST}{{2}}|{_byte(0xF0)}{_REST}{{3}}")
+# UTF-8 that was read as Latin-1, as all over MS MARCO: sure where it left a control character, which no text has.
+_LATIN = re.compile("(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})+")
+_C1 = re.compile("[\x80-\x9f]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufff9-\ufffc]")
 _LIGATURES = re.compile("[\u0132\u0133\u0149\u01f1-\u01f3\u01c4-\u01cc\ufb00-\ufb06]")
 _WIDE = re.compile("[\u3000\uff01-\uffef]")
@@ -139,9 +142,9 @@ _QUOTES = str.maketrans("\u2018\u2019\u201b\u201c\u201d\u201f", "'''\"\"\"")
 def repaired(text: str) -> str:
     """``text`` with broken Unicode mended, and the typesetter's letters and quotes made plain.
 
-    Entities such as ``&amp;`` (not in HTML), UTF-8 that was read as Windows-1252, ligatures, full-width forms, curly
-    quotes, control characters; composed normal form (NFC). The formats of several checkpoints were made with such a
-    repair (ftfy); of what it does, this is the part that needs no guessing.
+    Entities such as ``&amp;`` (not in HTML), UTF-8 that was read as Latin-1 or Windows-1252, ligatures, full-width
+    forms, curly quotes, control characters; composed normal form (NFC). The formats of several checkpoints were made
+    with such a repair (ftfy); of what it does, this is the part that needs no guessing.
 
     Reference:
         Speer, 2019 (ftfy).
@@ -150,11 +153,19 @@ def repaired(text: str) -> str:
         return text
     if "<" not in text:
         text = re.sub(r"&#?\w{1,24};", lambda entity: html.unescape(entity[0]), text)
+    text = _C1.sub(lambda control: _byte(ord(control[0])), _LATIN.sub(_decoded, text))
     text = _MISREAD.sub(_reread, text)
-    text = re.sub("[\x80-\x9f]", lambda control: _byte(ord(control[0])), text)
     text = _LIGATURES.sub(_compatible, text)
     text = _WIDE.sub(_compatible, text).translate(_QUOTES)
     return unicodedata.normalize("NFC", _CONTROL.sub("", text))
+
+
+def _decoded(misread: re.Match[str]) -> str:
+    """The characters whose UTF-8 this was; what may be meant as it is stays."""
+    try:
+        return misread[0].encode("latin-1").decode("utf-8") if _C1.search(misread[0]) else misread[0]
+    except UnicodeDecodeError:
+        return misread[0]
 
 
 def _reread(misread: re.Match[str]) -> str:

@@ -91,7 +91,9 @@ def systems():
         System("listwise", "ListT5 tree 5, keep 1", MultiwayTournament(5, 1), order, Evidence.CHOICE),
         System("listwise", "ListT5 tree 5, keep 2", MultiwayTournament(5, 2), order, Evidence.ORDER),
         System("listwise", "latin 10, PageRank", Sampled(latin(10), page_rank), order, Evidence.ORDER),
-        System("listwise", "JointRank 20x4, PageRank", Sampled(equi_replicate(20, 4), page_rank), order, Evidence.ORDER),
+        System(
+            "listwise", "JointRank 20x4, PageRank", Sampled(equi_replicate(20, 4), page_rank), order, Evidence.ORDER
+        ),
         System("listwise", "JointRank 20x4, BT", Sampled(equi_replicate(20, 4), bradley_terry), order, Evidence.ORDER),
         System("listwise", "JointRank 20x4, win rate", Sampled(equi_replicate(20, 4), win_rate), order, Evidence.ORDER),
         System("listwise", "JointRank 20x8, BT", Sampled(equi_replicate(20, 8), bradley_terry), order, Evidence.ORDER),
@@ -199,9 +201,7 @@ def main():
     print(f"BM25 {base:.4f}; noise {options.noise}, {options.repeat} runs; per query:")
     rows = []
     for system in systems():
-        runs = [
-            measure(system, frame, qrels, grades, noise=options.noise, seed=seed) for seed in range(options.repeat)
-        ]
+        runs = [measure(system, frame, qrels, grades, noise=options.noise, seed=seed) for seed in range(options.repeat)]
         row = {"family": system.family, "name": system.name, "strategy": repr(system.strategy)}
         row |= {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
         row["spread"] = float(np.ptp([run["nDCG@10"] for run in runs]))
@@ -217,32 +217,58 @@ def main():
 
 
 def draw(name, rows, base, noise):
-    """Quality against prompt tokens and against rounds, one marker a family, the best trade-offs labelled."""
+    """Quality against prompt tokens and against rounds, one marker a family; labels: the best for their tokens."""
     import matplotlib.pyplot as plt
 
     table = pd.DataFrame(rows)
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5.4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(14, 5.6), sharey=True, layout="constrained")
     shapes = dict(zip(dict.fromkeys(table["family"]), "os^DPv", strict=False))
+    best = pareto(table, "prompt_tokens")[::-1]  # the best ones get the best places
     for axis, (cost, label) in zip(axes, COSTS.items(), strict=True):
         for family, marker in shapes.items():
             own = table[table["family"] == family]
             axis.plot(own[cost], own["nDCG@10"], marker, label=family, markersize=7, alpha=0.85)
         front = pareto(table, cost)
-        axis.plot(front[cost], front["nDCG@10"], "-", color="gray", linewidth=1, zorder=0)
-        for row in front.itertuples():
-            axis.annotate(
-                row.name, (getattr(row, cost), row[table.columns.get_loc("nDCG@10") + 1]), (4, -11),
-                textcoords="offset points", fontsize=8,
-            )  # fmt: skip
+        axis.plot(front[cost], front["nDCG@10"], "-", color="lightgray", linewidth=5, zorder=0)
         axis.axhline(base, color="black", linestyle="--", linewidth=1)
+        axis.text(0.02, base, "BM25", transform=axis.get_yaxis_transform(), va="bottom", fontsize=9)
         axis.set(xscale="log", xlabel=label)
-    axes[0].set_ylabel(f"nDCG@10, TREC DL 2019, judge with noise {noise} (dashes: BM25)")
-    axes[1].legend(title="family", loc="lower right")
+        axis.margins(x=0.12, y=0.12)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel(f"nDCG@10, TREC DL 2019, judge with noise {noise}")
+    figure.legend(*axes[0].get_legend_handles_labels(), title="family", loc="outside right upper", frameon=False)
+    figure.canvas.draw()  # labels are placed by where points have come to lie
+    for axis, cost in zip(axes, COSTS, strict=True):
+        place_labels(axis, best["name"], best[[cost, "nDCG@10"]].to_numpy(), table[[cost, "nDCG@10"]].to_numpy())
     path = Path(__file__).parent / "results" / f"{name}.png"
     figure.savefig(path, dpi=130)
     print(f"drawn in {path}")
 
 
+def place_labels(axis, names, points, all_points):
+    """Writes a name by each point, joined to it by a line, where it covers no other name and no point."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    renderer, taken = axis.figure.canvas.get_renderer(), []
+    frame = axis.get_window_extent(renderer)
+    marks = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axis.transData.transform(all_points)]
+    for name, point in zip(names, points, strict=True):
+        for x, y in sorted(OFFSETS, key=lambda offset: np.hypot(*offset)):
+            side = "left" if x > 0 else "right"
+            line = {"arrowstyle": "-", "color": "gray", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+            options = {"ha": side, "va": "center", "fontsize": 8, "textcoords": "offset points", "arrowprops": line}
+            text = axis.annotate(name, point, (x, y), **options)
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer).padded(2)  # that of an Annotation has its line in it
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and box.y1 <= frame.y1
+            if inside and not any(box.overlaps(other) for other in [*marks, *taken]):
+                taken.append(box)
+                break
+            text.remove()
+
+
+OFFSETS = [(x, y) for x in (8, 20, 40, 60, -8, -20, -40, -60) for y in range(-130, 60, 6)]  # points from the mark
 COSTS = {"prompt_tokens": "prompt tokens a query (cost)", "rounds": "rounds a query (latency)"}
 
 
