@@ -36,10 +36,13 @@ from .designs import (
     triangular,
     window_pairs,
 )
+from .distributed import Distributed, run_sharded
 from .errors import LLMRankError, LLMRankWarning
 from .ledger import Ledger
 from .methods import GroupwiseLLM, ListwiseLLM, PairwiseLLM, PointwiseLLM, SetwiseLLM
-from .models import HFModel, Sampling
+from .middleware import Budgeted, Cached, Recorded, Retrying
+from .models import HFModel, OpenAIModel, Sampling, VLLMModel
+from .planning import plan
 from .prompts import (
     Demonstrated,
     Demonstration,
@@ -66,6 +69,7 @@ from .scorers import (
     Reasoned,
     Repeated,
     Replay,
+    RerankEndpoint,
     Shuffled,
 )
 from .strategies import (
@@ -87,9 +91,12 @@ __all__ = [
     "BiEncoder",
     "BothOrders",
     "Bubble",
+    "Budgeted",
+    "Cached",
     "CrossEncoder",
     "Demonstrated",
     "Demonstration",
+    "Distributed",
     "Doc",
     "Ensemble",
     "Evidence",
@@ -107,6 +114,7 @@ __all__ = [
     "ListwiseLLM",
     "MultiwayTournament",
     "OneShot",
+    "OpenAIModel",
     "PairPrompt",
     "PairwiseLLM",
     "Pointwise",
@@ -116,9 +124,12 @@ __all__ = [
     "QueryPrompt",
     "Question",
     "Reasoned",
+    "Recorded",
     "Repeated",
     "Replay",
     "Rerank",
+    "RerankEndpoint",
+    "Retrying",
     "Sampled",
     "Sampling",
     "ScorePrompt",
@@ -131,6 +142,7 @@ __all__ = [
     "TopDown",
     "Tournament",
     "Usage",
+    "VLLMModel",
     "VerdictPrompt",
     "YesNo",
     "__version__",
@@ -149,9 +161,11 @@ __all__ = [
     "latin",
     "page_rank",
     "plackett_luce",
+    "plan",
     "presets",
     "random_blocks",
     "random_pairs",
+    "run_sharded",
     "shuffled_groups",
     "thurstone",
     "triangular",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from .core import Answer, Doc, Group, Question, Scorer, Scores
+from .core import Answer, Doc, Group, Question, Scorer, Scores, Usage
 from .errors import ConfigurationError, LLMRankWarning, ScoringError
 from .ledger import Ledger
 
@@ -29,6 +30,8 @@ class Bar(Protocol):
 
 class Asking:
     """Answers the rounds of a run; a context manager, whose end says what went unread and closes the bar.
+
+    Several threads may ask at once, each for a query of its own, where the scorer may be asked so.
 
     Args:
         name: Who asks, for messages.
@@ -57,34 +60,49 @@ class Asking:
         self.bar = bar
         self.asked = 0
         self.failed = 0
+        self._booked = 0.0  # when the ledger was last written to
+        self._lock = threading.Lock()
 
     def __call__(self, groups: list[Group]) -> list[Scores]:
-        """One round: the scores of each group of rows, in order."""
-        if self.bar is None:
-            return self._answers(groups)
-        scores: list[Scores] = []
-        for start in range(0, len(groups), SLICE):
-            part = groups[start : start + SLICE]
-            scores += self._answers(part)
-            self.bar.update(len(part))
-        return scores
-
-    def _answers(self, groups: list[Group]) -> list[Scores]:
-        """Asks the scorer once and books what it cost."""
+        """One round: the scores of each group of rows, in order. What it cost is booked, also where it fails."""
         questions = [self._question(group) for group in groups]
+        size = len(questions) if self.bar is None else SLICE
+        answers: list[Answer] = []
         began = time.perf_counter()
+        try:
+            for start in range(0, len(questions), max(1, size)):
+                answers += self._answers(questions[start : start + size])
+        finally:
+            self._book(questions, answers, began)
+        return [answer.scores for answer in answers]
+
+    def _answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """Asks the scorer once."""
         try:
             answers = self.scorer(questions)
         except (RuntimeError, OSError) as error:
             qids = list(dict.fromkeys(question.qid for question in questions))
             some = ", ".join(qids[:5]) + (f" and {len(qids) - 5} more" if len(qids) > 5 else "")
             raise ScoringError(f"{self.name} failed on the queries {some}: {error}") from error
-        seconds = time.perf_counter() - began
         self._check(questions, answers)
-        self.ledger.add_round([(q.qid, a.usage) for q, a in zip(questions, answers, strict=True)], seconds)
-        self.asked += sum(max(answer.usage.calls, answer.usage.failures) for answer in answers)
-        self.failed += sum(answer.usage.failures for answer in answers)
-        return [answer.scores for answer in answers]
+        if self.bar is not None:
+            with self._lock:
+                self.bar.update(len(questions))
+        return answers
+
+    def _book(self, questions: Sequence[Question], answers: Sequence[Answer], began: float) -> None:
+        """Writes down what the answers of a round cost; those of a round that failed are the first ones.
+
+        Where rounds overlap, each is charged the time since the one before was booked: all add up to the wall time.
+        """
+        with self._lock:
+            now = time.perf_counter()
+            seconds, self._booked = now - max(began, self._booked), now
+            if answers:
+                costs = [(q.qid, a.usage) for q, a in zip(questions, answers, strict=False)]
+                self.ledger.add_round(costs, seconds)
+            self.asked += sum(_answered(answer.usage) for answer in answers)
+            self.failed += sum(answer.usage.failures for answer in answers)
 
     def _question(self, group: Group) -> Question:
         """The question about a group of rows, which all belong to one query."""
@@ -122,3 +140,8 @@ class Asking:
                 LLMRankWarning,
                 stacklevel=4,
             )
+
+
+def _answered(usage: Usage) -> int:
+    """How many answers it was: those that were known from before count too."""
+    return max(usage.calls + usage.cached_calls, usage.failures)

@@ -90,6 +90,7 @@ class Usage:
         failures: Answers that could not be read; their documents keep their order.
         repaired: Answers that were read in spite of something missing, repeated or out of range.
         truncated_tokens: Document tokens that did not fit and were cut.
+        cached_calls: Calls that were not made, as their answers were known from before.
     """
 
     calls: int = 0
@@ -99,6 +100,7 @@ class Usage:
     failures: int = 0
     repaired: int = 0
     truncated_tokens: int = 0
+    cached_calls: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         """Sum, field by field."""

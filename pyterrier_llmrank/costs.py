@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol, cast
 
 import pandas as pd
 import pyterrier as pt
 
 from .ledger import Ledger
-from .rerank import Rerank
+
+
+class Bookkeeper(Protocol):
+    """A transformer that books what it spends."""
+
+    ledger: Ledger
 
 
 def costs(systems: Mapping[str, pt.Transformer]) -> pd.DataFrame:
@@ -25,17 +31,24 @@ def costs(systems: Mapping[str, pt.Transformer]) -> pd.DataFrame:
     """
     rows = []
     for name, pipeline in systems.items():
-        frames = [Ledger().frame(), *(reranker.ledger.frame() for reranker in _rerankers(pipeline))]
+        frames = [Ledger().frame(), *(reranker.ledger.frame() for reranker in bookkeepers(pipeline))]
         total = pd.concat([frame.set_index("qid").astype(float) for frame in frames]).groupby(level="qid").sum()
         rows.append({"name": name, **total.mean().fillna(0.0).to_dict()})
     return pd.DataFrame(rows)
 
 
-def _rerankers(pipeline: pt.Transformer) -> Iterator[Rerank]:
-    """Every ``Rerank`` within a pipeline, itself included."""
-    if isinstance(pipeline, Rerank):
-        yield pipeline
+def bookkeepers(pipeline: pt.Transformer) -> Iterator[Bookkeeper]:
+    """Every part of a pipeline that keeps a ledger: rerankers, and what runs them elsewhere; itself included."""
+    if isinstance(getattr(pipeline, "ledger", None), Ledger):
+        yield cast(Bookkeeper, pipeline)
         return
-    for part in pt.inspect.subtransformers(pipeline).values():
+    for part in held(pipeline).values():
         for one in part if isinstance(part, list) else [part]:
-            yield from _rerankers(one)
+            yield from bookkeepers(one)
+
+
+def held(part: pt.Transformer) -> dict[str, pt.Transformer | list[pt.Transformer]]:
+    """The transformers in a transformer; of a pipeline also where ``subtransformers`` leaves out those on disk."""
+    if isinstance(part, pt.Compose):
+        return {"transformers": list(part)}
+    return pt.inspect.subtransformers(part)

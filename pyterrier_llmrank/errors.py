@@ -21,6 +21,8 @@ LLMRankWarning (UserWarning)          something was survived, and is said once w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class LLMRankError(Exception):
     """Base of every error this package raises on purpose."""
@@ -51,7 +53,13 @@ class MissingExtra(LLMRankError, ImportError):
 
 
 class ModelError(LLMRankError, RuntimeError):
-    """A model that cannot be had, or cannot do what was asked."""
+    """A model that cannot be had, or cannot do what was asked.
+
+    Attributes:
+        partial: Answers that were there when it happened, one place per prompt; None where there is none.
+    """
+
+    partial: Sequence[object] = ()
 
 
 class ModelNotFound(ModelError):

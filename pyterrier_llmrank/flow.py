@@ -1,8 +1,10 @@
-"""Combinators that drive flows: run one, run many in lockstep, rename a flow's documents, ask nothing twice."""
+"""Combinators that drive flows: one, many in lockstep or each by itself, renamed documents, nothing asked twice."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import numpy as np
@@ -55,6 +57,46 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
             advance(place, answers[start : start + len(groups)])
             start += len(groups)
     return [results[place] for place in range(len(flows))]
+
+
+def eagerly(flows: Sequence[Flow[T]], ask: Callable[[list[Group]], list[Scores]], *, at_once: int = 64) -> list[T]:
+    """Drives each flow by itself, in order but ``at_once`` at a time: it goes on as soon as its own answers are back.
+
+    For answers that take long, and not equally long: nobody waits for the slowest of a round, as ``together`` does.
+    The results are the same. Where ``ask`` fails, what is being asked is still answered, nothing more is asked, and the
+    failure of the first flow that has one is raised; likewise where the caller is interrupted.
+
+    Args:
+        flows: The flows.
+        ask: Answers a round of one flow; called from ``at_once`` threads.
+        at_once: Flows under way.
+    """
+    stopped = threading.Event()
+
+    def asked(groups: list[Group]) -> list[Scores]:
+        if stopped.is_set():
+            raise CancelledError
+        return ask(groups)
+
+    def drive(flow: Flow[T]) -> T:
+        try:
+            [result] = run(together([flow]), asked)
+        except BaseException:
+            stopped.set()
+            raise
+        return result
+
+    with ThreadPoolExecutor(max(1, min(at_once, len(flows))), "llmrank-query") as pool:
+        futures = [pool.submit(drive, flow) for flow in flows]
+        try:
+            wait(futures)
+        except BaseException:
+            stopped.set()
+            raise
+    for error in [future.exception() for future in futures]:
+        if error is not None and not isinstance(error, CancelledError):
+            raise error
+    return [future.result() for future in futures]
 
 
 def relabel(flow: Flow[T], items: Sequence[int]) -> Flow[T]:

@@ -13,10 +13,11 @@ import pyterrier as pt
 from .asking import Asking, Bar
 from .core import Flow, Scorer, Scores, Strategy, spelled
 from .errors import ConfigurationError
-from .flow import relabel, run, together
+from .flow import eagerly, relabel, run, together
 from .frames import RAW_SCORE, candidate_order, documents, query_texts, ranked
 from .ledger import Ledger
 from .pairing import check_pairing, check_selection
+from .parts import at_once
 from .seeds import reseeded
 
 EMPTY = inspect.Parameter.empty
@@ -25,10 +26,10 @@ EMPTY = inspect.Parameter.empty
 class Rerank(pt.Transformer):
     """Reorders each query's documents: ``strategy`` asks about groups of them, ``scorer`` answers.
 
-    Candidates are taken in the order of ``rank``, else of ``score``, else of rows. All queries of a frame advance
-    in lockstep, so that a round of all of them is one call of the scorer. Ties, and documents without an answer,
-    keep their order. The result holds every input column and row (unless ``num_results`` or ``keep_only_selected`` says
-    fewer), with
+    Candidates are taken in the order of ``rank``, else of ``score``, else of rows. All queries of a frame advance in
+    lockstep, so that a round of all of them is one call of the scorer; or each by itself (``eager``). Ties, and
+    documents without an answer, keep their order. The result holds every input column and row (unless ``num_results``
+    or ``keep_only_selected`` says fewer), with
 
     * ``score``: finite and strictly decreasing in float32, so that no evaluation tool can reorder it: the
       strategy's score where it has one, and steps of 1 below it for the rest;
@@ -45,12 +46,15 @@ class Rerank(pt.Transformer):
             scored above 0, for prompts that select (DynamicRAG). Where the answer could not be read, all are.
         text_field: Column of the documents' text.
         verbose: Whether to show a progress bar.
+        eager: Whether each query advances as soon as its own answers are back, in a thread of its own; the result is
+            the same. By default where all models in ``scorer`` may be asked so: those behind a server.
 
     Attributes:
         ledger: What each query cost (see ``Ledger``).
 
     Raises:
-        ConfigurationError: The scorer does not give what the strategy needs, takes smaller groups, or does not select.
+        ConfigurationError: The scorer does not give what the strategy needs, takes smaller groups, does not select, or
+            does not say that several threads may ask it.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Rerank(pt.Transformer):
         keep_only_selected: bool = False,
         text_field: str = "text",
         verbose: bool = False,
+        eager: bool | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("top_k", top_k), ("depth", depth), ("num_results", num_results)):
@@ -72,6 +77,11 @@ class Rerank(pt.Transformer):
         check_pairing(strategy, scorer, depth)
         if keep_only_selected:
             check_selection(strategy, scorer)
+        if eager and at_once(scorer) == 1:
+            raise ConfigurationError(
+                f"eager=True asks from several threads, and not all models and scorers of {scorer!r} say that they may "
+                "be asked so (with an attribute eager = True); leave it out to advance in lockstep"
+            )
         self.strategy = strategy
         self.scorer = scorer
         self.top_k = top_k
@@ -80,6 +90,7 @@ class Rerank(pt.Transformer):
         self.keep_only_selected = keep_only_selected
         self.text_field = text_field
         self.verbose = verbose
+        self.eager = eager
         self.ledger = Ledger()
 
     def load(self) -> Rerank:
@@ -108,8 +119,10 @@ class Rerank(pt.Transformer):
         lists = [range(start, end) for start, end in zip(starts, [*starts[1:], len(out)], strict=True)]
         heads = [rows[: self.depth] for rows in lists]
         qids = [str(out["qid"].iloc[rows.start]) for rows in lists]
+        flows = [self._flow(qid, rows) for qid, rows in zip(qids, heads, strict=True)]
+        threads = 1 if self.eager is False else at_once(self.scorer)
         with self._asking(out, lists, heads) as ask:
-            answers = run(together([self._flow(qid, rows) for qid, rows in zip(qids, heads, strict=True)]), ask)
+            answers = eagerly(flows, ask, at_once=threads) if threads > 1 else run(together(flows), ask)
         for rows, answer in zip(heads, answers, strict=True):
             if len(answer) != len(rows):
                 raise ConfigurationError(
@@ -181,7 +194,7 @@ class Rerank(pt.Transformer):
         unknown = sorted(changes.keys() - attributes.keys())
         if unknown:
             raise pt.inspect.InspectError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
-        if changes.keys() - {"top_k", "depth", "num_results", "keep_only_selected", "text_field", "verbose"}:
+        if changes.keys() - {"top_k", "depth", "num_results", "keep_only_selected", "text_field", "verbose", "eager"}:
             return type(self)(**(attributes | changes))
         clone = copy.copy(self)
         vars(clone).update(changes, ledger=Ledger())

@@ -29,7 +29,8 @@ def test_the_schematic_draws_offline():
 
 def test_every_public_name_is_documented_and_every_documented_name_is_public():
     assert {name for name in DOCUMENTED if "." not in name} == set(pyterrier_llmrank.__all__) - VALUES
-    importlib.import_module("pyterrier_llmrank.coprompt")
+    for room in ("artifacts", "coprompt"):
+        importlib.import_module(f"pyterrier_llmrank.{room}")
     for name in DOCUMENTED:
         assert attrgetter(name)(pyterrier_llmrank).__doc__, name
 

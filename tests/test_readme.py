@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -61,35 +57,11 @@ def test_own_strategy_and_scorer_rank_the_first_ten_by_length():
     assert out["text"].str.len().tolist() == sorted(5 * i for i in range(16, 26)) + [5 * i for i in range(15, 0, -1)]
 
 
-class Server(BaseHTTPRequestHandler):
-    """Orders every window backwards, as a chat completion."""
-
-    asked: ClassVar[list] = []
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(body)
-        n = int(re.search(r"Below are (\d+) passages", body["messages"][-1]["content"])[1])
-        answer = {
-            "choices": [{"message": {"content": " > ".join(f"[{i}]" for i in range(n, 0, -1))}}],
-            "usage": {"prompt_tokens": 7 * n, "completion_tokens": 4 * n},
-        }
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
-
-    def log_message(self, *_):
-        pass
-
-
-def test_a_server_answers_windows():
-    with HTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        reranker = run(block("class Served").replace("localhost:8000", f"127.0.0.1:{server.server_port}"))["_"]
-        out = reranker(frame(12))
-        server.shutdown()
-    assert out["docno"].tolist() == [f"d{i}" for i in range(11, -1, -1)]
-    assert reranker.ledger["q1"].usage.prompt_tokens == 84 and Server.asked[0]["temperature"] == 0
+def test_a_pipeline_on_a_server_is_built_before_the_server_is_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    windows, cutoff, pairs = run(block("served = OpenAIModel"))["_"]
+    assert windows.scorer.model is pairs.scorer.scorer.model and cutoff.k == 20
+    assert not list(tmp_path.iterdir()), "nothing was asked, so nothing is kept"
 
 
 def test_published_rerankers_are_built_by_name_and_counted():

@@ -61,6 +61,17 @@ def shares_of(scores: Scores) -> tuple[float, float] | None:
     return a / (a + b), b / (a + b)
 
 
+def stacked(groups: Sequence[Group], answers: Sequence[Scores]) -> list[tuple[Indices, Scores]]:
+    """The same by size of the groups: members and scores, both (groups, size); as few arrays as there are sizes."""
+    of_size: dict[int, list[tuple[Group, Scores]]] = {}
+    for group, scores in answered(groups, answers):
+        of_size.setdefault(len(group), []).append((group, scores))
+    return [
+        (np.array([group for group, _ in own], dtype=np.intp), np.stack([scores for _, scores in own]))
+        for own in of_size.values()
+    ]
+
+
 def compared(groups: Sequence[Group], answers: Sequence[Scores]) -> Comparisons:
     """Every comparison that the answers contain.
 
@@ -68,25 +79,23 @@ def compared(groups: Sequence[Group], answers: Sequence[Scores]) -> Comparisons:
     scores that are probabilities (they add up to 1) are taken as such. A document without a score loses to those that
     have one, two such documents say nothing of each other, and a group without any score says nothing at all.
     """
-    first: list[Indices] = []
-    second: list[Indices] = []
-    share: list[Scores] = []
-    for group, values in answered(groups, answers):
-        members, known = np.array(group, dtype=np.intp), ~np.isnan(values)
-        above, below = np.triu_indices(len(group), 1)
-        told = known[above] | known[below]
-        above, below = above[told], below[told]
-        first.append(members[above])
-        second.append(members[below])
-        probabilities = shares_of(values)
-        if probabilities is None:
-            values = np.where(known, values, -np.inf)
-            share.append((values[above] > values[below]) + 0.5 * (values[above] == values[below]))
-        else:
-            share.append(np.array(probabilities[:1]))
-    if not first:
-        return Comparisons(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))
-    return Comparisons(np.concatenate(first), np.concatenate(second), np.concatenate(share))
+    nothing = Comparisons(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))
+    found = [nothing, *(_within(members, scores) for members, scores in stacked(groups, answers))]
+    return Comparisons(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _within(members: Indices, scores: Scores) -> Comparisons:
+    """The comparisons within groups of one size, (groups, size) each."""
+    above, below = np.triu_indices(members.shape[1], 1)
+    known = ~np.isnan(scores)
+    told = known[:, above] | known[:, below]  # (groups, pairs)
+    values = np.where(known, scores, -np.inf)
+    share = (values[:, above] > values[:, below]) + 0.5 * (values[:, above] == values[:, below])
+    if members.shape[1] == 2:
+        total = scores.sum(axis=1)
+        probabilities = (scores >= 0).all(axis=1) & (np.abs(total - 1) <= ROUNDED)  # False for NaN too
+        share[probabilities, 0] = scores[probabilities, 0] / total[probabilities]
+    return Comparisons(members[:, above][told], members[:, below][told], share[told])
 
 
 def wins(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Matrix:

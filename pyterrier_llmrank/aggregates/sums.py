@@ -9,7 +9,7 @@ import numpy as np
 
 from pyterrier_llmrank.core import Evidence, Group, Scores
 
-from .comparisons import Comparisons, answered, compared, settled
+from .comparisons import Comparisons, answered, compared, settled, stacked
 from .shipped import additive_as_shipped
 
 
@@ -39,8 +39,8 @@ def additive(n: int, groups: Sequence[Group], answers: Sequence[Scores], *, lega
     if legacy:
         return additive_as_shipped(n, groups, answers)
     total = np.full(n, len(groups) / max(1, n))  # what even splits alone would add up to, on average
-    for group, scores in answered(groups, answers):
-        total[list(group)] += np.nan_to_num(scores, nan=0.0) - 1 / len(group)
+    for members, scores in stacked(groups, answers):
+        np.add.at(total, members, np.nan_to_num(scores, nan=0.0) - 1 / members.shape[1])
     return settled(total)
 
 
@@ -54,8 +54,8 @@ def shown_first(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> S
         Pradeep et al., 2021 (duoT5), section 3.3.
     """
     total = np.zeros(n)
-    for group, scores in answered(groups, answers):
-        total[group[0]] += np.nan_to_num(scores[0], nan=0.0) - 1 / len(group)
+    for members, scores in stacked(groups, answers):
+        np.add.at(total, members[:, 0], np.nan_to_num(scores[:, 0], nan=0.0) - 1 / members.shape[1])
     return settled(total)
 
 

@@ -16,7 +16,10 @@ import numpy as np
 
 from pyterrier_llmrank.errors import ConfigurationError
 
-WHERE = frozenset({"device", "batch_tokens"})  # fields that say where and how fast something runs, not what it answers
+WHERE = {  # a field of what runs models: fields that say where, how fast and how patiently, not what is answered
+    "batch_tokens": frozenset({"device", "batch_tokens"}),
+    "base_url": frozenset({"key_env", "concurrency", "timeout", "deadline", "retries", "max_failures", "budget"}),
+}
 WEIGHTS = {".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".py"}  # files that decide what a model says
 PACKAGE = __name__.split(".")[0]
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -25,10 +28,11 @@ ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 def fingerprint(part: Any) -> str:  # noqa: ANN401 - anything a scorer is made of
     """Tells apart parts whose answers may differ; the same for those that only run elsewhere.
 
-    A dataclass is told by its class and the fields it is compared by, save ``device`` and ``batch_tokens``. Weights in
-    a folder are told by their content, not by their path; read once in a process, at about 1 GB a second. Functions are
-    told by their code. A class may say by a method ``identity()`` what stands for it, such as a tuple of its name and
-    the arguments that matter.
+    A dataclass is told by its class and the fields it is compared by, save those that say where and how fast a model
+    runs (``device``, ``batch_tokens``; ``concurrency``, ``retries`` … of a server, not its URL). Weights in a folder
+    are told by their content, not by their path; read once in a process, at about 1 GB a second. Functions are told by
+    their code. A class may say by a method ``identity()`` what stands for it, such as a tuple of its name and the
+    arguments that matter.
 
     Two things it cannot see: that a name on the hub leads to newer weights (give a ``revision``), and that the code of
     a class was changed.
@@ -36,7 +40,7 @@ def fingerprint(part: Any) -> str:  # noqa: ANN401 - anything a scorer is made o
     Raises:
         ConfigurationError: A part does not tell what it is.
     """
-    if part is None or isinstance(part, str | bytes | int | float) and not isinstance(part, Enum):
+    if part is None or (isinstance(part, str | bytes | int | float) and not isinstance(part, Enum)):
         return ascii(part)
     if isinstance(part, Enum | type):
         return _named(part) if isinstance(part, type) else f"{_named(type(part))}.{part.name}"
@@ -73,12 +77,16 @@ def _kind(part: object) -> str:
 
 def _fields(part: Any) -> list[str]:  # noqa: ANN401 - any dataclass
     """What a dataclass is compared by."""
-    compared = [field.name for field in fields(part) if field.compare and field.name not in WHERE]
+    compared = [field.name for field in fields(part) if field.compare]
+    left_out = frozenset[str]().union(*(WHERE[name] for name in WHERE if name in compared))
     told = []
     for name in compared:
         value = getattr(part, name)
-        weights = isinstance(value, str) and "revision" in compared and Path(value).is_dir()
-        told.append(f"{name}={_folder(Path(value)) if weights else fingerprint(value)}")
+        weights = name == "tokenizer" or (name in ("name", "adapter") and "revision" in compared)
+        if weights and isinstance(value, str) and Path(value).is_dir():
+            told.append(f"{name}={_folder(Path(value))}")
+        elif name not in left_out:
+            told.append(f"{name}={fingerprint(value)}")
     return told
 
 
@@ -92,7 +100,9 @@ def _function(function: Any) -> str:  # noqa: ANN401 - a function, method or par
     if name.startswith(f"{PACKAGE}.") and "<" not in name:
         return name
     bound = [cell.cell_contents for cell in function.__closure__ or () if cell.cell_contents is not function]
-    code = f"{_code(function.__code__)}{fingerprint(bound)}{fingerprint(function.__defaults__)}"
+    code = (
+        f"{_code(function.__code__)}{fingerprint(bound)}{fingerprint([function.__defaults__, function.__kwdefaults__])}"
+    )
     return f"{name}:{blake2b(code.encode(), digest_size=16).hexdigest()}"
 
 

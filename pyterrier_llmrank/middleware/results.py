@@ -13,7 +13,7 @@ from pyterrier_llmrank.models import ChoiceScores, Generation, TokenLogprobs
 
 Result: TypeAlias = Answer | ChoiceScores | TokenLogprobs | Generation
 
-FREE = Usage()
+FREE = Usage(cached_calls=1)
 FACTS = [USAGE_FIELDS.index(name) for name in ("failures", "repaired", "truncated_tokens")]  # not costs
 
 
@@ -48,10 +48,11 @@ def unpacked(primitive: str, text: str) -> Result:
 
 
 def _free(spent: list[int]) -> Usage:
-    """Usage without the costs."""
-    if not any(spent[place] for place in FACTS):
+    """Usage without the costs: the calls are told as calls that were not made."""
+    calls = spent[0] + spent[-1]
+    if calls == 1 and not any(spent[place] for place in FACTS):
         return FREE
-    return Usage(**{USAGE_FIELDS[place]: spent[place] for place in FACTS})
+    return Usage(**{USAGE_FIELDS[place]: spent[place] for place in FACTS}, cached_calls=calls)
 
 
 def complete(result: Result, item: tuple[Any, ...]) -> bool:
@@ -62,4 +63,6 @@ def complete(result: Result, item: tuple[Any, ...]) -> bool:
         return len(result.scores) == len(item[0].docs) and not bool(np.isnan(result.scores).all())
     if isinstance(result, Generation):
         return True
+    if isinstance(result, ChoiceScores) and bool(result.missing.all()):
+        return False
     return not bool(np.isnan(result.logprobs).any())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import getattr_static
 from typing import Any
 
 from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, brief
 from pyterrier_llmrank.errors import ConfigurationError, ScoringError
 from pyterrier_llmrank.models import ChoiceScores, Generation, Sampling, TokenLogprobs
 from pyterrier_llmrank.models.base import Primitive
+from pyterrier_llmrank.parts import is_model, is_scorer
+
+KINDS = {"choices": ChoiceScores, "continuation": TokenLogprobs, "generate": Generation}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +69,16 @@ def finished(error: BaseException, request: Request) -> dict[int, Any]:
     """Answers by place that a failed request got before it failed; empty where the exception carries none.
 
     An exception carries them as an attribute ``finished``: the list that was asked (the very object, so that no other
-    call's answers are taken for these), and its answers by place.
+    call's answers are taken for these), and its answers by place. A model may also raise a ``ModelError`` with a list
+    ``partial``, one place per prompt.
     """
     carried = getattr(error, "finished", None)
-    if isinstance(carried, tuple) and len(carried) == 2 and carried[0] is request.columns[0]:
-        return dict(carried[1])
-    return {}
+    if isinstance(carried, tuple) and len(carried) == 2:
+        return dict(carried[1]) if carried[0] is request.columns[0] else {}
+    partial = getattr(error, "partial", None)
+    if request.primitive == "__call__" or not isinstance(partial, list) or len(partial) != len(request):
+        return {}  # a scorer's error tells of prompts, not of its questions
+    return {at: one for at, one in enumerate(partial) if isinstance(one, KINDS[request.primitive])}
 
 
 def carry(error: BaseException, request: Request, answers: Mapping[int, Any]) -> None:
@@ -89,8 +95,7 @@ class Wrapping:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        scorer = callable(self.inner) and getattr_static(self.inner, "gives", None) is not None
-        if not scorer and getattr_static(self.inner, "can", None) is None:
+        if not (is_scorer(self.inner) or is_model(self.inner)):
             raise ConfigurationError(
                 f"{type(self).__name__} wraps a model or a scorer, and {self.inner!r} is neither: pass one such as "
                 "HFModel(name) or Prompted(YesNo(), model)"
@@ -108,6 +113,10 @@ class Wrapping:
         if name.startswith("_") or name == "inner":  # which a half-built copy lacks
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.inner, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its arguments; what was worked out from them is worked out again."""
+        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
 
     def load(self) -> None:
         """Loads what the inner one needs, if it needs anything."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
+from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
 from .orders import BothOrders, Shuffled
 from .prompted import Prompted
@@ -23,6 +24,7 @@ __all__ = [
     "Reasoned",
     "Repeated",
     "Replay",
+    "RerankEndpoint",
     "Shuffled",
     "Stepped",
 ]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled, run_encoder
+from pyterrier_llmrank.models.hf.weightless import weightless
 
-from .alone import Alone
+from .alone import Alone, regrouped, usage
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,9 +76,18 @@ class BiEncoder(Alone, LocalEncoder):
             # a product of matrices would round equal rows apart, by their place
             scores = (doc_vectors[rows] * query_vectors[queries[one.query]]).sum(axis=1)
             own = [charges[0].pop(queries[one.query], None), *(charges[1].pop(row, None) for row in rows)]
-            usage = sum((Usage(1, len(i.ids), truncated_tokens=i.lost) for i in own if i is not None), Usage())
-            answers.append(Answer(scores, usage))
+            answers.append(Answer(scores, sum((usage(one) for one in own if one is not None), Usage())))
         return answers
+
+    def planned(self, questions: Sequence[Question]) -> list[Usage]:
+        """What questions would cost, by the tokenizer alone; without their queries, each of which is read once a run.
+
+        No weights are loaded.
+        """
+        own = weightless(self)
+        texts = [self.doc_prefix + own.plain(doc.text) for one in questions for doc in one.docs]
+        inputs = encode(own._loaded, texts, None, Limits(own.context))
+        return [answer.usage for answer in regrouped(questions, ((0.0, usage(one)) for one in inputs))]
 
 
 def _places(texts: Iterable[str]) -> dict[str, int]:

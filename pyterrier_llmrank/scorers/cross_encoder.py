@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
-from pyterrier_llmrank.models.hf.encoders import Limits, LocalEncoder, encode, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, encode, run_encoder
+from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.base import check_template
 
-from .alone import Alone, regrouped
+from .alone import Alone, regrouped, usage
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,13 +86,21 @@ class CrossEncoder(Alone, LocalEncoder):
         if not questions:
             return []
         self.load()
+        inputs = self._inputs(questions)
+        logits = run_encoder(self._loaded, inputs, self._budget, lambda out, mask: out.logits.float())
+        scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
+        return regrouped(questions, zip(scores, map(usage, inputs), strict=True))
+
+    def planned(self, questions: Sequence[Question]) -> list[Usage]:
+        """What questions would cost, by the tokenizer alone: no weights are loaded."""
+        inputs = weightless(self)._inputs(questions)
+        return [answer.usage for answer in regrouped(questions, ((0.0, usage(one)) for one in inputs))]
+
+    def _inputs(self, questions: Sequence[Question]) -> list[Encoded]:
+        """What is read for each document in turn."""
         pairs = [(one.query, doc.text) for one in questions for doc in one.docs]
         queries = [self.query_template.format(query=self.plain(query)) for query, _ in pairs]
         texts = [self.doc_template.format(text=self.plain(text)) for _, text in pairs]
         limits = Limits(self.context, self.max_query_tokens, self.max_doc_tokens)
         end = [self._loaded.tokenizer.eos_token_id] if self.closed else []
-        inputs = encode(self._loaded, queries, texts, limits, end)
-        logits = run_encoder(self._loaded, inputs, self._budget, lambda out, mask: out.logits.float())
-        scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
-        costs = (Usage(calls=1, prompt_tokens=len(one.ids), truncated_tokens=one.lost) for one in inputs)
-        return regrouped(questions, zip(scores, costs, strict=True))
+        return encode(self._loaded, queries, texts, limits, end)

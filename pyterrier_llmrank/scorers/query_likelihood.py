@@ -16,6 +16,7 @@ from pyterrier_llmrank.prompts.pointwise import QueryPrompt
 from pyterrier_llmrank.prompts.truncation import Renderer, fit
 
 from .alone import Alone, regrouped
+from .showing import is_probed
 
 END = 2  # tokens that may close a query
 
@@ -51,12 +52,17 @@ class QueryLikelihood(Alone):
     def __post_init__(self) -> None:
         if self.reduce not in ("mean", "sum"):
             raise ConfigurationError(f"reduce must be 'mean' or 'sum', got {self.reduce!r}")
+        if not is_probed(self.model):
+            self._check_model()
+
+    def _check_model(self) -> None:
         if "continuation" not in self.model.can:
             raise ConfigurationError(f"QueryLikelihood needs log-probabilities of a text, which {self.model!r} lacks")
 
     def load(self) -> None:
-        """Loads the model."""
+        """Loads the model; of a server it is known then whether it tells log-probabilities of a text."""
         self.model.load()
+        self._check_model()
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; all documents of all questions go to the model together."""

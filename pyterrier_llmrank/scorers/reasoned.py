@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
-from pyterrier_llmrank.core import Prompt
+from pyterrier_llmrank.core import Prompt, silence
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import Generation, Sampling
 from pyterrier_llmrank.models.base import Primitive
@@ -82,12 +82,18 @@ class Reasoned(Showing):
         [frame] = self.model.token_ends([f"{self.opening}\n{self.closing}"])
         prompts, lost = self._fitted(choice, items, [self.max_tokens + len(frame) + SLACK] * len(items))
         written = self._written(prompts, items)
-        thoughts = self._thoughts([one.text for one in written], [one.finish == "stop" for one in written])
-        read = self._answers(choice, prompts, items, thoughts)
-        return [
-            replied(choice.read(one.values, len(item.texts)), thought.status, generation.usage + one.usage, gone)
-            for item, generation, thought, one, gone in zip(items, written, thoughts, read, lost, strict=True)
-        ]
+        replies = {
+            place: replied(silence(len(items[place].texts)), "empty", generation.usage, lost[place])
+            for place, generation in enumerate(written)
+            if generation.usage.failures  # nothing was thought, so nothing follows from it
+        }
+        rest = [place for place in range(len(items)) if place not in replies]
+        thoughts = self._thoughts([written[place].text for place in rest], [written[p].finish == "stop" for p in rest])
+        read = self._answers(choice, [prompts[place] for place in rest], [items[place] for place in rest], thoughts)
+        for place, thought, one in zip(rest, thoughts, read, strict=True):
+            scores = choice.read(one.values, len(items[place].texts))
+            replies[place] = replied(scores, thought.status, written[place].usage + one.usage, lost[place])
+        return [replies[place] for place in range(len(items))]
 
     def _written(self, prompts: Sequence[Prompt], items: Sequence[Item]) -> list[Generation]:
         """The reasoning of each prompt."""

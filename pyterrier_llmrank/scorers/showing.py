@@ -59,13 +59,13 @@ class Showing:
     def __post_init__(self) -> None:
         if getattr(self.prompt, "asks", None) is None:
             raise ConfigurationError(f"{self.prompt!r} is not a prompt: pass one such as YesNo() or ListPrompt()")
-        if getattr(self.model, "can", None) is None:
+        probed = is_probed(self.model)
+        if not probed and getattr(self.model, "can", None) is None:
             raise ConfigurationError(f"{self.model!r} is not a model: pass one such as HFModel('Qwen/Qwen3-0.6B')")
         if self.max_doc_tokens is not None and self.max_doc_tokens < 1:
             raise ConfigurationError(f"max_doc_tokens must be at least 1, got {self.max_doc_tokens}")
-        for primitive in self._primitives():
-            if primitive not in self.model.can:
-                raise Unsupported(f"{self.prompt!r} asks for {primitive!r}, which {self.model!r} does not offer")
+        if not probed:
+            self._check_primitives()
 
     @property
     def gives(self) -> Evidence:
@@ -83,8 +83,13 @@ class Showing:
         return bool(getattr(self.prompt, "selects", False))
 
     def load(self) -> None:
-        """Loads the model."""
+        """Loads the model; of a server it is known then whether it offers what the prompt asks for.
+
+        Raises:
+            Unsupported: It does not.
+        """
         self.model.load()
+        self._check_primitives()
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; all prompts of all questions go to the model together."""
@@ -105,6 +110,11 @@ class Showing:
             usage = sum((reply.usage for reply in own), Usage())
             answers.append(Answer(np.concatenate([reply.scores for reply in own]), usage))
         return answers
+
+    def _check_primitives(self) -> None:
+        for primitive in self._primitives():
+            if primitive not in self.model.can:
+                raise Unsupported(f"{self.prompt!r} asks for {primitive!r}, which {self.model!r} does not offer")
 
     def _primitives(self) -> tuple[Primitive, ...]:
         """What the model must offer."""
@@ -145,6 +155,12 @@ class Showing:
             )
 
 
+def is_probed(model: object) -> bool:
+    """Whether what a model can do is not known before its server was asked; also of one that is wrapped."""
+    inner = getattr(model, "inner", None)
+    return bool(getattr(model, "probed", False)) or (inner is not None and is_probed(inner))
+
+
 def check_tokens(owner: str, max_tokens: int) -> None:
     """Whether an answer may have any token.
 
@@ -165,5 +181,6 @@ def drawing(sampling: Sampling | None, seed: int, items: Sequence[Item]) -> dict
 def replied(scores: Scores, status: Status, usage: Usage, lost: int) -> Reply:
     """Scores with their cost; all NaN is a failure."""
     failed = bool(np.isnan(scores).all())
-    told = Usage(failures=failed, repaired=not failed and status == "repaired", truncated_tokens=lost)
+    repaired = not failed and status == "repaired"
+    told = Usage(failures=failed and not usage.failures, repaired=repaired, truncated_tokens=lost)
     return Reply(silence(len(scores)) if failed else scores, usage + told)

@@ -1,4 +1,4 @@
-"""A random decoder of a real model's shape with a word-level tokenizer, and passages of known length."""
+"""Random networks of real models' shapes with a word-level tokenizer, and passages of known length."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ VOCABULARY = 32_000
 def save_decoder(folder, *, hidden=768, layers=12, heads=12, kv_heads=4, vocabulary=VOCABULARY):
     """Writes a random Qwen3-style checkpoint (83 M parameters, and 25 M of embeddings) and its tokenizer."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -40,9 +39,60 @@ def save_decoder(folder, *, hidden=768, layers=12, heads=12, kv_heads=4, vocabul
             layer.self_attn.q_proj.weight.mul_(4)
             layer.self_attn.k_proj.weight.mul_(4)
     network.save_pretrained(folder)
-    words = ["<pad>", "<end>", "yes", "no", "[UNK]", *(f"w{i}" for i in range(vocabulary - 5))]
+    save_tokenizer(folder, vocabulary)
+
+
+def save_encoder(folder, *, hidden=768, layers=12, vocabulary=VOCABULARY):
+    """Writes a random cross-encoder of BERT's shape, of which a bi-encoder reads the body."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        vocab_size=vocabulary,
+        num_labels=1,
+        initializer_range=0.05,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    save_tokenizer(folder, vocabulary, pair="<cls> $A <end> $B:1 <end>:1", single="<cls> $A <end>")
+
+
+def save_encoder_decoder(folder, *, hidden=768, layers=12, vocabulary=VOCABULARY):
+    """Writes a random T5 of the shape of its base size."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = T5Config(
+        d_model=hidden,
+        d_kv=64,
+        d_ff=4 * hidden,
+        num_layers=layers,
+        num_heads=hidden // 64,
+        vocab_size=vocabulary,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    save_tokenizer(folder, vocabulary, single="$A <end>")
+
+
+def save_tokenizer(folder, vocabulary, *, single=None, pair=None):
+    """Writes a tokenizer to which every word is a token; ``single`` and ``pair`` say what is put around texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<end>", "yes", "no", "[UNK]", "<cls>", *(f"w{i}" for i in range(vocabulary - 6))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if single:
+        special = [("<end>", 1), ("<cls>", 5)]
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=special)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", unk_token="[UNK]", model_max_length=32_768
     ).save_pretrained(folder)
@@ -50,7 +100,7 @@ def save_decoder(folder, *, hidden=768, layers=12, heads=12, kv_heads=4, vocabul
 
 def words(n, rng):
     """A text of ``n`` tokens."""
-    return " ".join(f"w{rng.randrange(VOCABULARY - 5)}" for _ in range(n))
+    return " ".join(f"w{rng.randrange(VOCABULARY - 6)}" for _ in range(n))
 
 
 def workload(queries, docs, *, instruction=40, query=15, passage=115, spread=45, suffix=20, seed=0):

@@ -138,13 +138,13 @@ def test_other_errors_pass_through(error):
 # With a network
 
 
-def with_room_for(network, rows, calls):
-    """Lets a network's forward pass run out of memory above some rows; returns a function that undoes it."""
+def with_room_for(network, tokens, calls):
+    """Lets a network's forward pass run out of memory above some tokens; returns a function that undoes it."""
     forward = network.forward
 
     def cramped(*args, **kwargs):
         calls.append(tuple(kwargs["input_ids"].shape))
-        if len(kwargs["input_ids"]) > rows:
+        if kwargs["input_ids"].numel() > tokens:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(*args, **kwargs)
 
@@ -160,12 +160,12 @@ def answers(model, prompts):
     )
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_results_are_right_after_memory_ran_out(llama, rows):
+@pytest.mark.parametrize("tokens", [300, 900])
+def test_results_are_right_after_memory_ran_out(llama, tokens):
     prompts = [ask(text) for text in TEXTS]
     roomy = answers(local(llama), prompts)
     model, calls = local(llama, batch_tokens=100_000), []
-    undo = with_room_for(model._loaded.network, rows, calls)
+    undo = with_room_for(model._loaded.network, tokens, calls)
     try:
         cramped = answers(model, prompts)
     finally:
@@ -190,17 +190,23 @@ def test_a_prompt_that_never_fits_is_a_model_error(llama):
 
 def test_batches_of_a_network_respect_batch_tokens(llama):
     model, calls = local(llama, batch_tokens=300), []
-    undo = with_room_for(model._loaded.network, 99, calls)
     prompts = [ask(f"{place} {text}") for place, text in enumerate(TEXTS)]  # no two begin alike
-    try:
-        model.choices(prompts, [("Yes", "No")] * len(TEXTS))
-    finally:
-        undo()
-    assert sum(rows for rows, _ in calls) == len(TEXTS)
-    assert all(rows * width <= 300 for rows, width in calls if rows > 1) and max(rows for rows, _ in calls) > 1
+    model.choices(prompts, [("Yes", "No")] * len(TEXTS))
+    for packed in (True, False):
+        model._loaded.packs[False] = packed
+        undo = with_room_for(model._loaded.network, 9999, calls)
+        try:
+            model.choices(prompts, [("Yes", "No")] * len(TEXTS))
+        finally:
+            undo()
+            model._loaded.packs.clear()
+        rows = [height for height, _ in calls]
+        assert set(rows) == {1} and len(rows) < len(TEXTS) if packed else sum(rows) == len(TEXTS) and max(rows) > 1
+        assert all(height * width <= 300 for height, width in calls)
+        calls.clear()
 
 
 def test_a_budget_of_logits_follows_the_vocabulary(llama):
     model = local(llama)
-    assert model._budget.rows == 2**28 // len(byte_tokenizer())
+    assert model._budget.rows == 2**26 // len(byte_tokenizer())
     assert model._budget.tokens == 2048

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import transformers
+from fake_models import HashModel
 from shared_data import SHARED
 from tiny import CHATML, byte_tokenizer, decoder, encoder_decoder, full_logprobs, local
 
@@ -17,7 +18,7 @@ from pyterrier_llmrank.core import Doc, Evidence, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, LabelError, LLMRankWarning, SeveralTokens, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, TokenLogprobs
 from pyterrier_llmrank.prompts import ListPrompt, YesNo
-from pyterrier_llmrank.scorers import Prompted
+from pyterrier_llmrank.scorers import Prompted, QueryLikelihood
 from pyterrier_llmrank.strategies import OneShot
 
 quiet = pytest.mark.filterwarnings("ignore::pyterrier_llmrank.errors.LLMRankWarning")
@@ -465,3 +466,31 @@ def test_the_vocabulary_of_the_fixtures_is_as_these_tests_assume():
     tokenizer = byte_tokenizer()
     assert tokenizer.convert_tokens_to_ids(["<|end|>", "<|im_start|>", "<|im_end|>", "<|bos|>"]) == sorted(CONTROL)
     assert isinstance(tokenizer, transformers.PreTrainedTokenizerBase)
+
+
+class Unasked:
+    """A model behind a server that cannot be reached."""
+
+    probed = True
+
+    def load(self):
+        raise ConnectionError("the server was asked")
+
+    @property
+    def can(self):
+        raise ConnectionError("the server was asked")
+
+
+def test_a_server_is_not_asked_what_it_can_before_something_is_ranked():
+    for scorer in (Prompted(YesNo(), Unasked()), QueryLikelihood(Unasked())):
+        with pytest.raises(ConnectionError, match="the server was asked"):
+            scorer.load()
+
+
+def test_what_a_server_lacks_is_said_once_it_was_asked():
+    class Served(HashModel):
+        probed = True
+
+    scorer = Prompted(YesNo(), Served(can=frozenset({"generate"})))
+    with pytest.raises(Unsupported, match=r"asks for 'choices', which .*Served"):
+        scorer.load()

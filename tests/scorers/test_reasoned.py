@@ -262,3 +262,21 @@ def test_the_fake_answers_by_what_it_is_shown_and_by_the_seed():
     [prompt] = [YesNo().render("why", ["text"])]
     one, other = (model.generate([prompt], max_tokens=20, seeds=[seed])[0].text for seed in (1, 2))
     assert one != other and one == str(zlib.crc32(f"{shown_to(prompt)}1".encode()))
+
+
+class Unreached(HashModel):
+    """A server that one of two requests does not reach."""
+
+    def generate(self, prompts, **told):
+        written = super().generate(prompts, **told)
+        return [written[0]._replace(text="", usage=Usage(failures=1)), *written[1:]]
+
+
+def test_reasoning_that_was_never_written_gives_no_score():
+    """An answer read after nothing would look like any other."""
+    model = Unreached(writes=lambda number: "It rains.")
+    scorer = Reasoned(YesNo(), model, max_tokens=50)
+    lost, read = scorer([Question("why", (Doc("d", "x"),), "q1"), Question("why", (Doc("e", "y"),), "q1")])
+    assert np.isnan(lost.scores).all() and lost.usage.failures == 1
+    assert np.isfinite(read.scores).all() and read.usage.failures == 0
+    assert len(model.calls("choices")[0][1]) == 1

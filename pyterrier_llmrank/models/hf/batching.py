@@ -47,13 +47,47 @@ def plan(items: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budg
     return batches
 
 
-def in_batches(lengths: Sequence[int], rows: Sequence[int], budget: Budget, work: Callable[[list[int]], None]) -> None:
+def plan_in_order(items: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budget: Budget) -> list[list[int]]:
+    """Items in batches that need no padding, in the order given; one that exceeds the budget goes alone.
+
+    Args:
+        items: Which of the sequences to plan.
+        lengths: Tokens of each sequence.
+        rows: Positions read of each sequence.
+        budget: What a batch may hold.
+    """
+    batches: list[list[int]] = []
+    tokens = height = 0
+    for item in items:
+        if not batches or tokens + lengths[item] > budget.tokens or height + rows[item] > budget.rows:
+            batches.append([])
+            tokens = height = 0
+        batches[-1].append(item)
+        tokens += lengths[item]
+        height += rows[item]
+    return batches
+
+
+def in_batches(
+    lengths: Sequence[int],
+    rows: Sequence[int],
+    budget: Budget,
+    work: Callable[[list[int]], None],
+    planned: Callable[..., list[list[int]]] = plan,
+) -> None:
     """Runs ``work`` on batches that cover every sequence once; a batch that does not fit is cut and run again.
+
+    Args:
+        lengths: Tokens of each sequence.
+        rows: Positions read of each sequence.
+        budget: What a batch may hold.
+        work: Runs the sequences of a batch.
+        planned: Makes the batches.
 
     Raises:
         ModelError: A single sequence does not fit in memory.
     """
-    pending = plan(range(len(lengths)), lengths, rows, budget)
+    pending = planned(range(len(lengths)), lengths, rows, budget)
     while pending:
         batch = pending[0]
         if _fits(work, batch):
@@ -65,7 +99,7 @@ def in_batches(lengths: Sequence[int], rows: Sequence[int], budget: Budget, work
             )
         else:
             budget.halve()
-            pending = plan([item for items in pending for item in items], lengths, rows, budget)
+            pending = planned([item for items in pending for item in items], lengths, rows, budget)
 
 
 def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:

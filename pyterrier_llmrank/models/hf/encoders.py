@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,13 +13,17 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.errors import PromptTooLong
 
 from .batching import Budget, in_batches
+from .exactness import packs
 from .loading import Loaded
 from .local import Local
 from .reading import right_padded
 from .text import TextSide
+from .unpadding import unpadded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+WORTH_A_TRIAL = 32  # inputs; with nothing to share between them, less is to be gained than by a decoder's
 
 Pooling = Literal["mean", "cls", "last"]
 
@@ -126,25 +131,44 @@ def run_encoder(
 ) -> NDArray[np.float64]:
     """What ``read(output, mask)`` makes of each input, (inputs, width), float64.
 
-    Padding is told from the last token of every input, so that a decoder with a classification head finds it.
+    Padding is told from the last token of every input, so that a decoder with a classification head finds it. Layers
+    compute no padding, where a network is exact without.
     """
-    import torch
-
-    results: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
+    if not inputs:
+        return np.empty((0, 0))
+    lengths = [len(one.ids) for one in inputs]
     pad = _pad_token(loaded, inputs)
 
+    def difference() -> float:
+        order = sorted(range(len(inputs)), key=lambda item: lengths[item])
+        probe = [inputs[order[place]] for place in (-1, len(order) // 2, 0)]
+        packed, plain = (_run(loaded, probe, pad, read, packed=packed) for packed in (True, False))
+        return float(np.abs(packed - plain).max() / max(np.abs(plain).max(), 1e-6))
+
+    packed = packs(loaded, lengths, difference, WORTH_A_TRIAL)
+    results: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
+
     def work(batch: list[int]) -> None:
-        ids, mask = right_padded([inputs[i].ids for i in batch], pad, loaded.device)
-        arguments = {"input_ids": ids, "attention_mask": mask}
-        if inputs[batch[0]].types:
-            arguments["token_type_ids"] = right_padded([inputs[i].types for i in batch], 0, loaded.device)[0]
-        with torch.inference_mode():
-            rows = read(loaded.network(**arguments), mask).double().cpu().numpy()
+        rows = _run(loaded, [inputs[item] for item in batch], pad, read, packed=packed)
         for item, row in zip(batch, rows, strict=True):
             results[item] = row
 
-    in_batches([len(one.ids) for one in inputs], [1] * len(inputs), budget, work)
-    return np.stack(results) if results else np.empty((0, 0))
+    in_batches(lengths, [1] * len(inputs), budget, work)
+    return np.stack(results)
+
+
+def _run(
+    loaded: Loaded, inputs: Sequence[Encoded], pad: int, read: Callable[[Any, Tensor], Tensor], *, packed: bool
+) -> NDArray[np.float64]:
+    """The same of one batch."""
+    import torch
+
+    ids, mask = right_padded([one.ids for one in inputs], pad, loaded.device)
+    arguments = {"input_ids": ids, "attention_mask": mask}
+    if inputs[0].types:
+        arguments["token_type_ids"] = right_padded([one.types for one in inputs], 0, loaded.device)[0]
+    with torch.inference_mode(), unpadded(loaded, mask) if packed else nullcontext():
+        return read(loaded.network(**arguments), mask).double().cpu().numpy()
 
 
 def _pad_token(loaded: Loaded, inputs: Sequence[Encoded]) -> int:

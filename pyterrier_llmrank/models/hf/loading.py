@@ -84,7 +84,7 @@ class Loaded:
     def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.network = network
         self.tokenizer = tokenizer
-        self.shares_prefixes: bool | None = None  # unknown until tried
+        self.packs: dict[bool, bool] = {}  # whether packed rows are exact, by whether inputs exceed ``window``
 
     @property
     def device(self) -> torch.device:
@@ -97,15 +97,44 @@ class Loaded:
         return len(self.network.get_input_embeddings().weight)  # type: ignore[arg-type]
 
     @cached_property
+    def configs(self) -> list[PretrainedConfig]:
+        """Every configuration that a part of the network goes by, those of the whole first."""
+        found: list[Any] = [getattr(part, "config", None) for part in self.network.modules()]
+        distinct = {id(config): config for config in found if hasattr(config, "_attn_implementation")}
+        return list(distinct.values())
+
+    @cached_property
+    def biased(self) -> list[Any]:
+        """Attention modules that compute a bias of relative positions, as T5's do."""
+        return [part for part in self.network.modules() if hasattr(part, "compute_bias")]
+
+    @cached_property
+    def window(self) -> int | None:
+        """How far back the nearest-sighted layer can see, in tokens; None for all the way."""
+        names = ("sliding_window", "attention_chunk_size")
+        found = [getattr(config, name, None) for config in self.configs for name in names]
+        return min((size for size in found if isinstance(size, int)), default=None)
+
+    @cached_property
+    def _position_embeddings(self) -> list[Any]:
+        """Those whose counting a padding token shifts."""
+        named = self.network.named_modules()
+        found = [module for name, module in named if name.endswith("position_embeddings")]
+        return [module for module in found if getattr(module, "padding_idx", None) is not None]
+
+    @cached_property
+    def first_position(self) -> int:
+        """The position of an input's first token: RoBERTa and its like count from behind their padding token."""
+        return max((module.padding_idx + 1 for module in self._position_embeddings), default=0)
+
+    @cached_property
     def context(self) -> int | None:
         """Tokens it was made for; None where it does not say."""
         config = self.network.config.get_text_config(decoder=True)
         limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
         limits.append(self.tokenizer.model_max_length)
-        for name, module in self.network.named_modules():
-            padding = getattr(module, "padding_idx", None) if name.endswith("position_embeddings") else None
-            if padding is not None:  # RoBERTa and its like count positions from there on
-                limits.append(module.num_embeddings - padding - 1)
+        if self.first_position:
+            limits += [module.num_embeddings - self.first_position for module in self._position_embeddings]
         known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**9]
         return min(known, default=None)
 

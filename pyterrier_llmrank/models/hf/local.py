@@ -13,8 +13,8 @@ from pyterrier_llmrank.errors import ConfigurationError
 from .batching import Budget
 from .loading import Checkpoint, Kind, Loaded, load
 
-LOGIT_CELLS = 2**28  # float32 logits of one batch: at most 1 GiB
 GPU_TOKENS, CPU_TOKENS = 16_384, 2_048
+GPU_LOGITS, CPU_LOGITS = 2**28, 2**26  # of one batch, in float32: at most 1 GiB, and 256 MiB
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,9 +71,10 @@ class Local:
 
     @cached_property
     def _budget(self) -> Budget:
-        tokens = self.batch_tokens or (CPU_TOKENS if self._loaded.device.type == "cpu" else GPU_TOKENS)
+        on_cpu = self._loaded.device.type == "cpu"
+        tokens, logits = (CPU_TOKENS, CPU_LOGITS) if on_cpu else (GPU_TOKENS, GPU_LOGITS)
         vocabulary = self._loaded.network.config.get_text_config(decoder=True).vocab_size
-        return Budget(tokens, max(1, LOGIT_CELLS // vocabulary))
+        return Budget(self.batch_tokens or tokens, max(1, logits // vocabulary))
 
     @property
     def context(self) -> int | None:

@@ -13,10 +13,11 @@ from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLo
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, Sampling, TokenLogprobs
 
 from .local import Local
+from .prefixes import common_prefix
 from .reading import Read, likeliest
 from .sharing import Reading, read_all
 from .stopping import before_stop, check_stops
-from .text import Rendered, TextSide, common_prefix
+from .text import Rendered, TextSide
 from .writing import Manner, end_tokens, write
 
 NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"

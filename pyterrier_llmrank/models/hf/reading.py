@@ -48,7 +48,11 @@ def read_plainly(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[
     Batches are padded on the right: what comes after a position cannot reach it in a causal network, so no mask is
     needed and attention keeps its fastest path. Logits are computed at the positions wanted, nowhere else.
     """
-    return run(loaded, reads, budget, lambda chosen, arguments: values_at(loaded, chosen, arguments))
+
+    def read(chosen: Sequence[Read], arguments: dict[str, Any]) -> list[NDArray[np.float64]]:
+        return values_at(loaded, chosen, arguments, range(len(chosen)), [0] * len(chosen))
+
+    return run(loaded, reads, budget, read)
 
 
 def run(
@@ -83,21 +87,30 @@ def _both_sides(loaded: Loaded, reads: Sequence[Read]) -> dict[str, Any]:
 
 
 def values_at(
-    loaded: Loaded, reads: Sequence[Read], arguments: dict[str, Any], *, offset: int = 0
+    loaded: Loaded, reads: Sequence[Read], arguments: dict[str, Any], rows: Sequence[int], starts: Sequence[int]
 ) -> list[NDArray[np.float64]]:
-    """What is wanted of each read, from one forward pass; positions count from ``offset`` in the network's input."""
+    """What is wanted of each read, from one forward pass.
+
+    Args:
+        loaded: The network.
+        reads: What to read.
+        arguments: What the network is given.
+        rows: The row of its input that each read is in.
+        starts: The place in that row where the read's position 0 is, or would be.
+    """
     import torch
 
-    spots = [(row, position - offset) for row, read in enumerate(reads) for position in read.positions]
+    where = list(zip(reads, rows, starts, strict=True))
+    spots = [(row, start + position) for read, row, start in where for position in read.positions]
     place = {spot: index for index, spot in enumerate(spots)}
-    pairs = [(place[row, p - offset], token) for row, read in enumerate(reads) for p, token in read.wanted]
+    pairs = [(place[row, start + position], token) for read, row, start in where for position, token in read.wanted]
     with torch.inference_mode():
         logits = logits_at(loaded, spots, arguments).float()  # (spots, vocabulary)
-        index, token = torch.tensor(pairs, device=logits.device).T
+        index, token = torch.tensor(pairs, dtype=torch.long, device=logits.device).reshape(-1, 2).T
         totals = logits.logsumexp(-1)[index]
         both = torch.stack([logits[index, token] - totals, totals]).double().cpu().numpy()
-    ends = np.cumsum([len(read.wanted) for read in reads])
-    return np.split(both, ends[:-1], axis=1)
+    ends = np.cumsum([0, *(len(read.wanted) for read in reads)])
+    return [both[:, ends[place] : ends[place + 1]] for place in range(len(reads))]
 
 
 def likeliest(loaded: Loaded, reads: Sequence[Read], budget: Budget, k: int) -> list[list[tuple[int, float]]]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyterrier_llmrank.core import Message, Prompt
 from pyterrier_llmrank.errors import LabelError, SeveralTokens, Unsupported
 
+from .prefixes import common_prefix
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -197,13 +199,3 @@ class TextSide:
         tokens.update(self.tokenizer.all_special_tokens)
         words = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, words))) if words else None
-
-
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many leading ids two sequences share."""
-    shared = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        shared += 1
-    return shared

@@ -1,0 +1,147 @@
+"""``Cached``: no question is asked twice, by whatever process, run or strategy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from itertools import chain
+from typing import Any
+
+from pyterrier_llmrank._version import __version__
+from pyterrier_llmrank.core import Prompt, Question
+from pyterrier_llmrank.errors import ConfigurationError
+
+from .fingerprint import fingerprint
+from .results import Result, complete, packed, unpacked
+from .store import FORMAT, Store, store
+from .wrapping import Request, Wrapping, carry, finished
+
+
+@dataclass(frozen=True, repr=False)
+class Cached(Wrapping):
+    """Keeps every answer of a model or scorer in a file, and answers from there what was asked before.
+
+    Around a model, an answer is kept by the prompt, its labels, text or sampling and seed; another strategy or version
+    of this package still finds it. To build prompts, the model's tokenizer is still needed. Around a scorer, an answer
+    is kept by the query, its qid, and the docnos and texts in their order; then nothing of the model is loaded until
+    something new is asked, so that a run can be repeated where there is no model. What else would change an answer is
+    part of the key (see ``fingerprint``): model, revision, dtype, adapter, prompt, sampling, seed; for a scorer also
+    the version of this package, which holds the wording of prompts. The device is not: with ``dtype=None`` answers in
+    the half precision of a GPU serve a CPU too.
+
+    The same question twice in a call is asked once. A kept answer costs nothing: its usage has no calls and no tokens.
+    Answers that failed, in whole or in part, are not kept. Neither are sampled ones without seeds.
+
+    Several processes may share the file; one that is killed loses what it was asking, and nothing else. Where a call
+    fails in the middle, what it got before is kept if the exception carries it (see ``finished``), and with ``chunk``
+    all chunks before.
+
+    Args:
+        inner: A model or scorer, e.g. ``HFModel(name)`` or ``Prompted(YesNo(), model)``.
+        path: A file; made if there is none.
+        chunk: Items asked at once; the answers of a chunk are kept before the next is asked. By default all of a call,
+            which batches best.
+
+    Raises:
+        ConfigurationError: ``inner`` is neither a model nor a scorer, or does not tell what its answers depend on;
+            ``chunk`` is below 1.
+        StorageError: On first use: the file cannot be read or written, or is no cache of this version.
+    """
+
+    path: str | os.PathLike[str]
+    chunk: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "path", os.path.expanduser(os.fspath(self.path)))
+        if self.chunk is not None and self.chunk < 1:
+            raise ConfigurationError(f"chunk must be at least 1 item or None (all of a call), got {self.chunk}")
+
+    def load(self) -> None:
+        """Opens the file; the inner one is loaded when there is something new to ask."""
+        self._store  # noqa: B018 - opens it
+        self._told  # noqa: B018 - refuses what cannot be kept
+
+    @cached_property
+    def _file(self) -> str:
+        return os.path.abspath(self.path)
+
+    @property
+    def _store(self) -> Store:
+        return store(self._file)
+
+    @cached_property
+    def _told(self) -> str:
+        return fingerprint(self.inner)
+
+    def _answers(self, request: Request) -> list[Any]:
+        """Known answers from the file, the others from the inner one."""
+        if request.shared.get("sampling") is not None and "seeds" not in request.named:
+            return request.ask(self.inner)
+        keys = self._keys(request)
+        known = self._store.get(keys)
+        new: dict[bytes, int] = {}
+        for place, key in enumerate(keys):
+            if key not in known:
+                new.setdefault(key, place)
+        fresh = self._ask(request, keys, list(new.values())) if new else {}
+        return [
+            fresh[place] if place in fresh else unpacked(request.primitive, known.get(key) or packed(fresh[new[key]]))
+            for place, key in enumerate(keys)
+        ]
+
+    def _ask(self, request: Request, keys: Sequence[bytes], places: Sequence[int]) -> dict[int, Result]:
+        """What the inner one answers, by place; kept chunk by chunk, and where it fails in between."""
+        super().load()
+        fresh: dict[int, Result] = {}
+        for start in range(0, len(places), self.chunk or len(places)):
+            some = places[start : start + (self.chunk or len(places))]
+            part = request.part(some)
+            try:
+                answers = dict(enumerate(part.ask(self.inner)))
+            except Exception as error:
+                fresh |= self._keep(part, keys, some, finished(error, part))
+                carry(error, request, fresh)
+                raise
+            fresh |= self._keep(part, keys, some, answers)
+        return fresh
+
+    def _keep(
+        self, part: Request, keys: Sequence[bytes], places: Sequence[int], answers: Mapping[int, Result]
+    ) -> dict[int, Result]:
+        """Writes those answers of a part that are complete; all of them, by their place in the whole."""
+        items = list(part.items())
+        kept = {keys[places[at]]: packed(answer) for at, answer in answers.items() if complete(answer, items[at])}
+        self._store.put(kept)
+        return {places[at]: answer for at, answer in answers.items()}
+
+    def _keys(self, request: Request) -> list[bytes]:
+        """A key per item: a digest of all that its answer depends on."""
+        shared = {name: value for name, value in request.shared.items() if value is not None}
+        told = [str(FORMAT), request.primitive, self._told, fingerprint(shared)]
+        if request.primitive == "__call__":
+            told.append(__version__)  # a scorer's wording is part of it; a model is shown whole prompts
+        base = blake2b("".join(f"{one}\n" for one in told).encode(), digest_size=16)
+        keys = []
+        for item in request.items():
+            digest = base.copy()
+            digest.update(_spelled(item))
+            keys.append(digest.digest())
+        return keys
+
+
+def _spelled(item: tuple[Any, ...]) -> bytes:
+    """A question, or a prompt and what goes with it, as bytes: the same only for the same, in any version of Python.
+
+    The lengths of the texts come first, so that they cannot run together alike.
+    """
+    asked: Question | Prompt = item[0]
+    if isinstance(asked, Question):
+        texts = [asked.query, asked.qid, *chain.from_iterable(asked.docs)]
+    else:
+        texts = [*chain.from_iterable(asked.messages), asked.answer, str(asked.raw)]
+    sizes = ",".join(map(str, map(len, texts)))
+    return f"{sizes}\n{''.join(texts)}{item[1:]!a}".encode("utf-8", "surrogatepass")

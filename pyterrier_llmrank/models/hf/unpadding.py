@@ -1,0 +1,60 @@
+"""Encoders without padding: the body of a network reads one packed row, what comes before and after sees a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from .attention import packed
+from .layout import Layout, Segment
+from .loading import Loaded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextmanager
+def unpadded(loaded: Loaded, mask: Tensor) -> Iterator[None]:
+    """Lets a network compute the real tokens of right-padded batches alone, in its layers.
+
+    Its head finds the states of a batch, in which those of padding are 0: it needs to know of nothing.
+
+    Args:
+        loaded: The network.
+        mask: 1 where a token is real, (batch, tokens).
+    """
+    import torch
+
+    body: Any = loaded.network.base_model
+    real = mask.bool()
+    ends = [0, *real.sum(1).cumsum(0).tolist()]
+    layout = Layout([Segment(start, end) for start, end in pairwise(ends)])
+    places = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)[real][None] + loaded.first_position
+
+    def pack(_: object, args: tuple[Tensor, ...], given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+        if args:
+            [given["input_ids"]] = args
+        given |= {"position_ids": places, "attention_mask": None}
+        for name in ("input_ids", "token_type_ids"):
+            if given.get(name) is not None:
+                given[name] = given[name][real][None]
+        return (), given
+
+    def unpack(_: object, args: tuple[()], output: Any) -> Any:  # noqa: ANN401 - of every network its own
+        states = output.last_hidden_state
+        batch = states.new_zeros(*mask.shape, states.shape[-1])
+        batch[real] = states[0]
+        output.last_hidden_state = batch
+        if output.get("pooler_output") is not None:
+            output.pooler_output = body.pooler(batch)
+        return output
+
+    handles = [body.register_forward_pre_hook(pack, with_kwargs=True), body.register_forward_hook(unpack)]
+    try:
+        with packed(loaded, layout):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,237 @@
+"""Puts prompts to a server in the best way that it has, and makes answers of what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from pyterrier_llmrank.core import Prompt, Usage
+from pyterrier_llmrank.errors import ModelError, PromptTooLong, Unsupported
+from pyterrier_llmrank.models.base import ChoiceScores, Generation, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hf.prefixes import common_prefix
+from pyterrier_llmrank.models.hf.stopping import before_stop
+from pyterrier_llmrank.models.hf.text import Rendered, TextSide
+
+from . import estimate
+from .dialects import ById, Read, top_by_text
+from .failures import Address
+from .probing import Facts
+from .proof import echo_body
+from .reading import costs, echoed, entries, written
+from .tokenizing import rendered, untokenized
+from .wire import Wire, cut
+
+T = TypeVar("T")
+
+PER_REQUEST = 64  # prompts
+STOPS = 4  # stop texts that servers take; all are looked for here
+SEEDS = 2**31  # that all servers take
+
+
+class Job(NamedTuple):
+    """Token ids to read after, and the ids whose log-probabilities are wanted."""
+
+    ids: list[int]
+    wanted: tuple[int, ...]
+
+
+class Asker(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        wire: The server.
+        facts: What it does.
+        context: Tokens of a prompt and its answer.
+    """
+
+    wire: Wire
+    facts: Facts
+    context: int | None
+
+    @property
+    def name(self) -> str:
+        """The model."""
+        return self.wire.address.model
+
+    def choices(self, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> list[ChoiceScores]:
+        """See ``OpenAIModel.choices``."""
+        if self.facts.text and self.facts.by_id:
+            return self._by_id(self.facts.text, self.facts.by_id, prompts, labels)
+
+        async def ask(chunk: Sequence[tuple[str, dict[str, Any], list[str], int]]) -> list[Read]:
+            return [await top_by_text(self.wire, *one) for one in chunk]
+
+        asked = [self._labelled(prompt, names) for prompt, names in zip(prompts, labels, strict=True)]
+        answers, error = self.wire.each(ask, cut(asked, 1))
+        return _settled(
+            [_choice([read], len(one[2])) for read, one in zip(answers, asked, strict=True)], answers, error
+        )
+
+    def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
+        """See ``OpenAIModel.continuation``."""
+        text = self._text()
+        shown, bases = self._ready(text, prompts, 0)
+        sides = text.prompts(shown, [one.glue + tail for one, tail in zip(shown, texts, strict=True)])
+        firsts = [common_prefix(base, side) for base, side in zip(bases, sides, strict=True)]
+        if not all(firsts):
+            raise ModelError("an empty prompt leaves nothing for the model to read; give it a text")
+        check_fit(map(len, sides), 1, self.context, self.wire.address)
+
+        async def ask(chunk: Sequence[list[int]]) -> list[tuple[Any, Usage]]:
+            tokens = sum(map(len, chunk)) + len(chunk)
+            answer = await self.wire.post("/completions", echo_body(self.name, chunk), tokens=tokens)
+            found = entries(answer, len(chunk))
+            usages = costs(answer, [len(ids) for ids in chunk])
+            return [(echoed(entry, ids), usage) for entry, ids, usage in zip(found, chunk, usages, strict=True)]
+
+        answers, error = self.wire.each(ask, cut(sides, self._many()))
+        read = [
+            TokenLogprobs(*((one[0][first:], one[1]) if one else (np.zeros(0), Usage(calls=1, failures=1))))
+            for one, first in zip(answers, firsts, strict=True)
+        ]
+        return _settled(read, answers, error)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        max_tokens: int,
+        stop: Sequence[str],
+        sampling: Sampling | None,
+        seeds: Sequence[int],
+    ) -> list[Generation]:
+        """See ``OpenAIModel.generate``; one prompt a request, since each has its own seed and may take long."""
+        drawn: dict[str, Any] = {"stop": list(stop[:STOPS])} if stop else {}
+        if sampling:
+            drawn |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+            drawn |= {"top_k": sampling.top_k} if sampling.top_k else {}
+
+        async def ask(chunk: Sequence[tuple[str, dict[str, Any], int]]) -> list[Generation]:
+            return [await self._written(*one, stop=stop) for one in chunk]
+
+        asked = self._put(prompts, max_tokens)
+        for place, (_, body, _) in enumerate(asked):
+            body.update(drawn | ({"seed": seeds[place] % SEEDS} if sampling else {}))
+        answers, error = self.wire.each(ask, cut(asked, 1))
+        nothing = Generation("", "length", Usage(calls=1, failures=1))
+        return _settled([one or nothing for one in answers], answers, error)
+
+    def _by_id(
+        self, text: TextSide, by_id: ById, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]
+    ) -> list[ChoiceScores]:
+        """Labels by their tokens; what all labels begin with is read first, token by token."""
+        shown, rows = self._ready(text, prompts, 1)
+        jobs: list[tuple[int, Job]] = []
+        for place, (one, row, names) in enumerate(zip(shown, rows, labels, strict=True)):
+            tokens = text.labels(one, names)
+            side = row[: len(row) - tokens.dropped] + tokens.shared
+            kept = len(row) - tokens.dropped
+            jobs += [(place, Job(side[:end], (side[end],))) for end in range(kept, len(side))]
+            jobs.append((place, Job(side, tuple(tokens.ids))))
+        alike: dict[tuple[int, ...], list[tuple[int, Job]]] = {}
+        for one_job in jobs:
+            alike.setdefault(one_job[1].wanted, []).append(one_job)  # one request has one list of labels
+        chunks = [chunk for own in alike.values() for chunk in cut(own, self._many())]
+
+        async def ask(chunk: Sequence[tuple[int, Job]]) -> list[Read]:
+            return await by_id(self.wire, self.name, [job.ids for _, job in chunk], chunk[0][1].wanted)
+
+        answers, error = self.wire.each(ask, chunks)
+        reads: list[list[tuple[int, Read | None]]] = [[] for _ in prompts]
+        for (place, job), read in zip([one for chunk in chunks for one in chunk], answers, strict=True):
+            reads[place].append((len(job.ids), read))
+        ordered = [[read for _, read in sorted(own, key=lambda one: one[0])] for own in reads]
+        scores = [_choice(own, len(names)) for own, names in zip(ordered, labels, strict=True)]
+        return _settled(scores, [None if None in own else own for own in ordered], error)
+
+    def _labelled(self, prompt: Prompt, labels: Sequence[str]) -> tuple[str, dict[str, Any], list[str], int]:
+        """A request for the likeliest tokens after a prompt, and the texts that the labels have there."""
+        [(path, body, tokens)] = self._put([prompt], 1)
+        if "messages" in body:
+            return path, {**body, "logprobs": True, "top_logprobs": self.facts.top}, list(labels), tokens
+        if not self.facts.raw:
+            raise Unsupported(f"{self.name} at {self.wire.address.url} tells no log-probabilities of plain texts")
+        glue = untokenized().render(prompt).glue
+        return path, {**body, "logprobs": self.facts.raw}, [glue + label for label in labels], tokens
+
+    def _put(self, prompts: Sequence[Prompt], max_tokens: int) -> list[tuple[str, dict[str, Any], int]]:
+        """The request for each prompt: its path and body, and the tokens that it can cost."""
+        if self.facts.text:
+            _, rows = self._ready(self.facts.text, prompts, max_tokens)
+            return [self._plain(row, len(row), max_tokens) for row in rows]
+        return [self._one(prompt, max_tokens) for prompt in prompts]
+
+    def _one(self, prompt: Prompt, max_tokens: int) -> tuple[str, dict[str, Any], int]:
+        """A request for a server that takes no token ids."""
+        chat, tokens = self.facts.chat, estimate.at_most(prompt)
+        if chat is None or prompt.raw:
+            if self.facts.raw is None:
+                raise Unsupported(f"{self.wire.address.url} takes chats only, and this prompt is none (raw=True)")
+            return self._plain(untokenized().render(prompt).text, tokens, max_tokens)
+        if prompt.answer:
+            raise Unsupported(
+                f"{self.wire.address.url} is not known to go on from the beginning of an answer "
+                f"({prompt.answer[:20]!r}), which this prompt needs; say tokenizer= where the server takes token ids"
+            )
+        turns = [message._asdict() for message in prompt.messages]
+        body = {"model": self.name, "messages": turns, **chat.fields, chat.limit: max_tokens}
+        return "/chat/completions", body, tokens + max_tokens
+
+    def _plain(self, prompt: str | list[int], tokens: int, max_tokens: int) -> tuple[str, dict[str, Any], int]:
+        body = {"model": self.name, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        return "/completions", body, tokens + max_tokens
+
+    async def _written(self, path: str, body: dict[str, Any], tokens: int, *, stop: Sequence[str]) -> Generation:
+        answer = await self.wire.post(path, body, tokens=tokens)
+        whole, finish = written(entries(answer, 1)[0])
+        text, stopped = before_stop(whole, stop)
+        return Generation(text, "stop" if stopped else finish, costs(answer, [None])[0])
+
+    def _text(self) -> TextSide:
+        if self.facts.text is None:
+            raise Unsupported(f"{self.wire.address.url} takes no token ids")
+        return self.facts.text
+
+    def _ready(self, text: TextSide, prompts: Sequence[Prompt], reserve: int) -> tuple[list[Rendered], list[list[int]]]:
+        """Prompts as text and as ids, none longer than the context allows."""
+        shown = rendered(text, prompts)
+        rows = text.prompts(shown)
+        check_fit(map(len, rows), reserve, self.context, self.wire.address)
+        return shown, rows
+
+    def _many(self) -> int:
+        return PER_REQUEST if self.facts.many else 1
+
+
+def check_fit(lengths: Iterable[int], reserve: int, context: int | None, address: Address) -> None:
+    """Refuses prompts that leave no room for an answer of ``reserve`` tokens.
+
+    Raises:
+        PromptTooLong: One does not.
+    """
+    longest = max(lengths, default=0)
+    if context is not None and longest + reserve > context:
+        raise PromptTooLong(
+            f"a prompt of {longest} tokens with an answer of {reserve} exceeds the {context} tokens of "
+            f"{address.model} at {address.url}; use fewer or shorter documents (window=, max_doc_tokens=)"
+        )
+
+
+def _choice(reads: Sequence[Read | None], n: int) -> ChoiceScores:
+    """Scores of ``n`` labels from the last reading; those before it are of what all labels begin with."""
+    told = [read for read in reads if read is not None]
+    usage = sum((read.usage for read in told), Usage())
+    if not told or len(told) < len(reads):
+        return ChoiceScores(np.zeros(n), np.ones(n, dtype=bool), usage + Usage(calls=1, failures=1))
+    common = sum(float(read.logprobs[0]) for read in told[:-1])
+    unsure = any(read.missing.any() for read in told[:-1])
+    return ChoiceScores(told[-1].logprobs + common, told[-1].missing | unsure, usage)
+
+
+def _settled(answers: list[T], found: Sequence[object], error: ModelError | None) -> list[T]:
+    """The answers, or the error that ended the work, with those that were there before."""
+    if error is None:
+        return answers
+    error.partial = [answer if one is not None else None for answer, one in zip(answers, found, strict=True)]
+    raise error

@@ -1,0 +1,106 @@
+"""What a server's refusals mean, in this package's errors; no key is ever part of one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pyterrier_llmrank.errors import AccessDenied, ModelError, ModelNotFound, PromptTooLong, ServerError
+
+if TYPE_CHECKING:
+    from openai import APIError
+
+LENGTH = 300  # characters of a server's message that are passed on
+CONTEXT = re.compile(r"context.?(length|size|window)|(prompt|input)[^.]{0,40}too (long|large)|tokens` must be <=", re.I)
+MODEL = re.compile(r"(invalid|unknown|no such) model|pinned to|model.{0,80}(not exist|not found|not available)", re.I)
+KEYS = re.compile(r"sk-[\w*-]{6,}|(?<=Bearer )\S+")  # what looks like a key, or like the rest of one
+
+
+class Failed(ServerError):
+    """One request that came to nothing; survived, unless too many do so in a row.
+
+    Attributes:
+        refused: Whether the server understood, and would refuse it again.
+        reached: Whether a server answered at all.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, reached: bool = True) -> None:
+        super().__init__(message)
+        self.refused = refused
+        self.reached = reached
+
+
+@dataclass(frozen=True)
+class Address:
+    """Who was asked, for messages.
+
+    Attributes:
+        url: Of the server.
+        model: Its model.
+        key_env: The environment variable with the key; None where none was sent.
+        key: The key itself, to be struck out of messages.
+    """
+
+    url: str
+    model: str
+    key_env: str | None
+    key: str | None = field(repr=False)
+
+
+def told(error: APIError, address: Address) -> ModelError:
+    """What the openai client raised, as this package says it."""
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+    if isinstance(error, APITimeoutError) and not type(error.__cause__).__name__.startswith("Connect"):
+        late = f"{address.url} did not answer in time, though asked again; raise timeout=, or lower concurrency="
+        return Failed(late, reached=False)
+    if isinstance(error, APIConnectionError):
+        gone = f"{address.url} cannot be reached ({_cause(error, address)}); is the server running there?"
+        return Failed(gone, reached=False)
+    if not isinstance(error, APIStatusError):
+        return Failed(f"{address.url} answered what is no answer: {_clean(str(error), address)}")
+    return _status(error.status_code, error.body, address)
+
+
+def _status(status: int, body: object, address: Address) -> ModelError:
+    """What a status of 400 and above means."""
+    fields: dict[str, Any] = body if isinstance(body, dict) else {}
+    message = _clean(str(fields.get("message") or fields.get("detail") or body or "no reason given"), address)
+    code = f"{fields.get('code')} {fields.get('type')}"
+    if status == 401:
+        return AccessDenied(f"{address.url} refuses {_key(address)}")
+    if status == 403 or "insufficient_quota" in code:
+        return AccessDenied(f"{address.url} denies access to {address.model!r} with {_key(address)}: {message}")
+    if status in (400, 413, 422) and (CONTEXT.search(message) or "context" in code):
+        return PromptTooLong(
+            f"a prompt exceeds the context of {address.model} at {address.url}: {message}; use fewer or shorter "
+            "documents (window=, max_doc_tokens=), or say max_length= and they are shortened to fit"
+        )
+    if "model_not_found" in code or (status in (400, 404) and MODEL.search(message)):
+        return ModelNotFound(f"{address.url} has no model {address.model!r}: {message}")
+    return Failed(f"{address.url} answered {status}: {message}", refused=status < 500 and status not in (408, 409, 429))
+
+
+def _key(address: Address) -> str:
+    """How the key is told of, which is never shown."""
+    if address.key_env is None:
+        return "a request without a key; name the environment variable that holds it with key_env="
+    if address.key is None:
+        return f"a request without a key: the environment variable {address.key_env} is not set"
+    return f"the key of the environment variable {address.key_env}; put a valid one there"
+
+
+def _cause(error: APIError, address: Address) -> str:
+    """The innermost reason of a failed connection."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return _clean(str(cause) or type(cause).__name__, address)
+
+
+def _clean(message: str, address: Address) -> str:
+    """The telling part of a message, without anything that looks like a key."""
+    if address.key:
+        message = message.replace(address.key, "***")
+    return KEYS.sub("***", " ".join(message.split()))[:LENGTH].rstrip(". ")

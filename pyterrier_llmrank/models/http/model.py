@@ -1,0 +1,197 @@
+"""``OpenAIModel``: a language model behind any server that speaks OpenAI's HTTP interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pyterrier_llmrank.core import Prompt
+from pyterrier_llmrank.errors import ConfigurationError, Unsupported
+from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hf.stopping import check_stops
+from pyterrier_llmrank.models.hf.text import TextSide
+
+from . import estimate
+from .asking import Asker, check_fit
+from .probing import Facts, probe
+from .remote import Remote
+from .tokenizing import local_text, rendered
+
+NEEDS = {
+    "choices": "log-probabilities of its next token, which this prompt needs; use a prompt with a written answer "
+    "(decode='text', or ListPrompt()), or a server that tells them, such as vLLM or llama-server",
+    "continuation": "the right log-probabilities of a prompt (echo), which this needs; use vLLM, or a model that runs "
+    "here, such as HFModel(name)",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class OpenAIModel(Remote):
+    """A language model behind a server: vLLM, SGLang, llama.cpp, Ollama or a hosted service.
+
+    What the server can do is tried out at first use, with a few requests of one token. Labels are scored by the best
+    way that it has: by token id over the whole vocabulary, which is exact and takes 64 prompts a request (vLLM; SGLang;
+    llama-server), or else among the likeliest tokens of a chat, where the value of an absent label is an upper bound
+    and flagged. A request that fails is retried; one that still fails leaves its prompts without an answer (labels that
+    are all missing, no text), which is counted, and never becomes a score.
+
+    Takes the arguments of ``Remote`` (``base_url``, ``key_env``, ``concurrency``, ``budget`` …), and:
+
+    Args:
+        name: The model, as the server calls it.
+        tokenizer: The model's tokenizer: a folder, or a name on the Hugging Face hub. Prompts are then rendered and
+            counted here, which is exact and saves requests; else the server is asked where it can be, and lengths are
+            estimated from above where it cannot.
+        chat: Whether to put prompts as chats; by default wherever that is possible.
+        thinking: Whether a template that can switch reasoning on is told to.
+        max_length: Tokens of a prompt and its answer; what the server says by default.
+
+    Raises:
+        ModelNotFound: On first use: there is no server, or it has no such model.
+        AccessDenied: On first use: the key is missing or wrong.
+        ServerError: Too many requests in a row failed; what was answered before is its ``partial``.
+        BudgetSpent: The next request could pass the budget.
+
+    Examples:
+        A vLLM server, asked in the fastest way::
+
+            OpenAIModel("Qwen/Qwen3-8B", "http://localhost:8000/v1", tokenizer="Qwen/Qwen3-8B")
+    """
+
+    tokenizer: str | None = field(default=None, kw_only=True)
+    chat: bool | None = field(default=None, kw_only=True)
+    thinking: bool = field(default=False, kw_only=True)
+    max_length: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_length is not None and self.max_length < 1:
+            raise ConfigurationError(f"max_length must be at least 1 token, got {self.max_length}")
+
+    @property
+    def can(self) -> frozenset[Primitive]:
+        """What the server was seen to do."""
+        return self._facts.can
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that a prompt and its answer may hold together; None where nobody says."""
+        limits = [limit for limit in (self.max_length, self._facts.context) if limit is not None]
+        return min(limits, default=None)
+
+    def load(self) -> None:
+        """Finds out what the server can do, unless that is known."""
+        self._facts  # noqa: B018 - a property that remembers
+
+    def plain(self, text: str) -> str:
+        """``text`` with a space inside every control token; of an unknown tokenizer, inside what looks like one."""
+        return self._local.plain(text) if self._local else estimate.plain(text)
+
+    def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """Where each token of each text ends, in characters; an estimate from above where no tokenizer can be asked."""
+        text = self._local or self._facts.text
+        if text:
+            return text.ends(texts)
+        if self._facts.tokenizer:
+            return TextSide(self._facts.tokenizer, encoder_decoder=False, chat=False, thinking=False).ends(texts)  # type: ignore[arg-type]
+        return [estimate.ends(text) for text in texts]
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, rendered; an estimate from above where no tokenizer can be asked."""
+        text = self._local or self._facts.text
+        if text:
+            return [len(row) for row in text.prompts(rendered(text, prompts))]
+        if self._facts.tokenizer:
+            ends = iter(self.token_ends([part for prompt in prompts for part in estimate.contents(prompt)]))
+            return [
+                estimate.TURN * (len(prompt.messages) + 1) + sum(len(next(ends)) for _ in estimate.contents(prompt))
+                for prompt in prompts
+            ]
+        return [estimate.length(prompt) for prompt in prompts]
+
+    def choices(self, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> list[ChoiceScores]:
+        """Log-probability of each label as the next token; where it is not to be had, an upper bound flagged missing.
+
+        Where a tokenizer is known, values are those of ``HFModel.choices``. Without one a label is known by its text,
+        so that one of several tokens is always missing.
+
+        Raises:
+            SeveralTokens: A label is more than one token after its prompt.
+            LabelError: Two labels are the same to the tokenizer.
+            PromptTooLong: A prompt exceeds the context.
+        """
+        if not prompts:
+            return []
+        self._check("choices")
+        self._check_fit(prompts, 1)
+        return self._asker.choices(prompts, labels)
+
+    def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
+        """Log-probability of each token of a text after its prompt; of no token where the request failed.
+
+        Prompt and text are tokenised together, so a token that spans both belongs to the text.
+        """
+        if not prompts:
+            return []
+        self._check("continuation")
+        return self._asker.continuation(prompts, texts)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Generation]:
+        """Answers of at most ``max_tokens`` tokens; an empty one, cut off and counted, where the request failed.
+
+        The same seed gives the same answer as far as the server keeps to it.
+
+        Raises:
+            ConfigurationError: Sampling without one seed per prompt, or a stop text that is empty.
+            PromptTooLong: A prompt with its answer exceeds the context.
+        """
+        check_stops(stop)
+        if sampling is not None and (seeds is None or len(seeds) != len(prompts)):
+            found = "none" if seeds is None else len(seeds)
+            raise ConfigurationError(f"sampling needs one seed per prompt: {len(prompts)} prompts, seeds: {found}")
+        if not prompts:
+            return []
+        self._check_fit(prompts, max_tokens)
+        return self._asker.generate(prompts, max_tokens, stop, sampling, seeds or ())
+
+    @cached_property
+    def _local(self) -> TextSide | None:
+        """The tokenizer that is at hand, if one was named."""
+        return local_text(self.tokenizer, chat=self.chat, thinking=self.thinking) if self.tokenizer else None
+
+    @property
+    def _facts(self) -> Facts:
+        """What the server does, found out once per process."""
+        wire, key = self._wire, (self.tokenizer, self.chat, self.thinking)
+        with wire.lock:
+            if key not in wire.known:
+                wire.known[key] = probe(wire, local=self._local, chat=self.chat, thinking=self.thinking)
+            facts: Facts = wire.known[key]
+            return facts
+
+    @property
+    def _asker(self) -> Asker:
+        return Asker(self._wire, self._facts, self.context)
+
+    def _check(self, primitive: Primitive) -> None:
+        if primitive not in self.can:
+            raise Unsupported(f"{self.name} at {self.base_url} does not tell {NEEDS[primitive]}")
+
+    def _check_fit(self, prompts: Sequence[Prompt], reserve: int) -> None:
+        """Refuses prompts that exceed the context, where they can be counted here, but are sent as texts."""
+        if self._local and self._facts.text is None and self.context is not None:
+            check_fit(self.lengths(prompts), reserve, self.context, self._wire.address)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its arguments: connections and what is known of the server are found again where it is unpickled."""
+        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}

@@ -1,0 +1,210 @@
+"""Finds out what a server really does, once per server and model: neither its word is taken, nor a status of 200."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pyterrier_llmrank.errors import AccessDenied, ModelNotFound
+from pyterrier_llmrank.models.base import Primitive
+from pyterrier_llmrank.models.hf.text import TextSide
+
+from .dialects import ById
+from .failures import Failed
+from .loop import run
+from .proof import QUESTIONS, Proof
+from .reading import candidates, entries
+from .tokenizing import ServerTokenizer
+from .wire import Wire
+
+TOPS = (100, 20, 5)  # likeliest tokens that servers tell at most
+NOBODY = "no-model-has-this-name"
+ROOM = 16  # tokens that a reasoning model is given where it refuses to answer with one
+
+
+class Manner(NamedTuple):
+    """How chats are put to a server.
+
+    Attributes:
+        fields: Of every request.
+        limit: The name of the field that limits the answer.
+    """
+
+    fields: Mapping[str, Any]
+    limit: str
+
+
+class Facts(NamedTuple):
+    """What a server does for one model.
+
+    Attributes:
+        context: Tokens that a prompt and its answer may hold; None where it does not say.
+        text: Makes the token ids that it takes as prompts; None where it takes none.
+        tokenizer: The server's own, to count with; None where it cannot be asked.
+        by_id: How it tells log-probabilities of token ids; None where it does not.
+        many: Whether one request may hold many prompts of token ids.
+        echo: Whether it tells the right log-probabilities of a prompt.
+        chat: How chats are put; None where it has none.
+        top: Likeliest tokens that it tells after a chat; 0 where it tells none.
+        raw: The same after a text without a chat template; None where it takes no such text.
+    """
+
+    context: int | None
+    text: TextSide | None
+    tokenizer: ServerTokenizer | None
+    by_id: ById | None
+    many: bool
+    echo: bool
+    chat: Manner | None
+    top: int
+    raw: int | None
+
+    @property
+    def can(self) -> frozenset[Primitive]:
+        """The primitives that it offers."""
+        told = self.by_id is not None or self.top > 0 or bool(self.chat is None and self.raw)
+        offers: dict[Primitive, bool] = {"generate": True, "choices": told, "continuation": self.echo}
+        return frozenset(name for name, offered in offers.items() if offered)
+
+
+def probe(wire: Wire, *, local: TextSide | None, chat: bool | None, thinking: bool) -> Facts:
+    """What the server of ``wire`` does for its model.
+
+    Args:
+        wire: To the server.
+        local: The model's tokenizer, where it is at hand.
+        chat: Whether prompts are put as chats; None for wherever that is possible.
+        thinking: What a chat template that can switch reasoning on is told.
+
+    Raises:
+        ModelNotFound: There is no server, or it has no such model.
+        AccessDenied: The key is missing or wrong.
+    """
+    context, vocabulary = _listed(wire)
+    manner = None if chat is False else _manner(wire, thinking)
+    raw = _raw(wire)
+    if manner is None and raw is None:
+        raise ModelNotFound(
+            f"{wire.address.url} answers neither chats nor completions of {wire.address.model!r}; is it the address of "
+            "an OpenAI-compatible server? It often ends in /v1"
+        )
+    tokenizer = None if local else _tokenizer(wire, chat)
+    text = local
+    if tokenizer and (tokenizer.chat_template or manner is None):
+        text = TextSide(tokenizer, encoder_decoder=False, chat=chat, thinking=thinking)  # type: ignore[arg-type]
+    proof = Proof(wire, text) if text and raw is not None else None
+    if proof is None or not proof.holds:
+        return Facts(context, None, tokenizer, None, False, False, manner, _top(wire, manner), raw)
+    by_id = proof.dialect(vocabulary)
+    top = _top(wire, manner) if by_id is None else 0
+    return Facts(context, text, tokenizer, by_id, proof.many(), proof.echo(), manner, top, raw)
+
+
+def _listed(wire: Wire) -> tuple[int | None, int | None]:
+    """What a server says of the context and the vocabulary of its model.
+
+    Raises:
+        ModelNotFound: It does not answer; or the model is not in its list, and names mean nothing to it otherwise.
+    """
+    name = wire.address.model
+    try:
+        answer = wire.ask("/models")
+    except Failed as error:
+        if not error.reached:
+            raise ModelNotFound(f"no model {name!r} to be had: {error}; check base_url=") from None
+        answer = None
+    listed = answer.get("data") if isinstance(answer, dict) else answer
+    models = {
+        str(known): one
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict)
+        for known in [one.get("id"), *(one.get("aliases") or [])]
+    }
+    own = models.get(name) or models.get(f"{name}:latest")
+    if models and own is None and _takes_any_name(wire):
+        raise ModelNotFound(f"{wire.address.url} has no model {name!r}, but {', '.join(map(repr, [*models][:5]))}")
+    own = own or {}
+    meta: dict[str, Any] = own["meta"] if isinstance(own.get("meta"), dict) else {}
+    sizes = own.get("max_model_len"), meta.get("n_ctx"), meta.get("n_vocab")
+    told, slot, vocabulary = (size if isinstance(size, int) and size > 0 else None for size in sizes)
+    return told or slot, vocabulary
+
+
+def _takes_any_name(wire: Wire) -> bool:
+    """Whether it answers for a model that cannot exist, so that only its list tells what it has."""
+    try:
+        return _tried(wire, "/chat/completions", _chat(NOBODY, {"max_tokens": 1})) is not None
+    except (AccessDenied, ModelNotFound):
+        return False
+
+
+def _manner(wire: Wire, thinking: bool) -> Manner | None:
+    """The most that chats may say without being refused; None where there are none."""
+    template = {"chat_template_kwargs": {"enable_thinking": thinking}}
+    for fields in ({"temperature": 0, **template}, {"temperature": 0}, {}):
+        for limit, room in (("max_tokens", 1), ("max_completion_tokens", ROOM)):
+            if _tried(wire, "/chat/completions", _chat(wire.address.model, {**fields, limit: room})) is not None:
+                return Manner(fields, limit)
+    return None
+
+
+def _top(wire: Wire, manner: Manner | None) -> int:
+    """Likeliest tokens told after a chat; none of a model that reasons, whose first token is no answer."""
+    if manner is None or manner.limit != "max_tokens":
+        return 0
+    for top in TOPS:
+        body = {**manner.fields, "max_tokens": 1, "logprobs": True, "top_logprobs": top}
+        if _tells(_tried(wire, "/chat/completions", _chat(wire.address.model, body))):
+            return top
+    return 0
+
+
+def _raw(wire: Wire) -> int | None:
+    """Likeliest tokens told after a text; 0 where it is answered without, None where it is not."""
+    body = {"model": wire.address.model, "prompt": QUESTIONS[0], "max_tokens": 1, "temperature": 0}
+    answered = False
+    for top in TOPS:
+        answer = _tried(wire, "/completions", {**body, "logprobs": top})
+        answered = answered or answer is not None
+        if _tells(answer):
+            return top
+    return 0 if answered or _tried(wire, "/completions", body) is not None else None
+
+
+def _tokenizer(wire: Wire, chat: bool | None) -> ServerTokenizer | None:
+    """The server's tokenizer, with chats where it can render them."""
+    name = wire.address.model
+    plain = ServerTokenizer(wire, name, chat=False, takes_chats=False)
+    try:
+        run(plain.tokens({"prompt": QUESTIONS[0], "content": QUESTIONS[0]}, special=False))
+    except Failed:
+        return None
+    for takes_chats in () if chat is False else (True, False):
+        chatting = ServerTokenizer(wire, name, chat=True, takes_chats=takes_chats)
+        try:
+            rendered = run(chatting.templated((("user", QUESTIONS[0]),), False))
+        except Failed:
+            continue
+        if QUESTIONS[0] in rendered and rendered != QUESTIONS[0]:
+            return chatting
+    return plain
+
+
+def _chat(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model": name, "messages": [{"role": "user", "content": QUESTIONS[0]}], **fields}
+
+
+def _tried(wire: Wire, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The one entry of an answer; None where the request comes to nothing."""
+    try:
+        return entries(wire.ask(path, body), 1)[0]
+    except Failed:
+        return None
+
+
+def _tells(entry: dict[str, Any] | None) -> bool:
+    """Whether there are log-probabilities of more than one token in it."""
+    try:
+        return entry is not None and len(candidates(entry)) > 1
+    except Failed:
+        return False

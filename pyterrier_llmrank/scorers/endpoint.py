@@ -1,0 +1,132 @@
+"""``RerankEndpoint``: a reranking model behind a server that takes a query and documents, and gives scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from pyterrier_llmrank.core import Answer, Question, Usage
+from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.models.http.failures import Failed
+from pyterrier_llmrank.models.http.remote import Remote
+from pyterrier_llmrank.models.http.wire import cut
+
+from .alone import Alone, regrouped
+
+
+class Interface(NamedTuple):
+    """How an endpoint names things.
+
+    Attributes:
+        path: Of the endpoint, below the address.
+        at_root: Whether it is not below "/v1".
+        query: The field of the query.
+        docs: The field of the documents.
+        results: The field of the results; empty where the answer is the list of them.
+        score: The field of a result's score.
+    """
+
+    path: str
+    at_root: bool
+    query: str
+    docs: str
+    results: str
+    score: str
+
+
+INTERFACES = {
+    "rerank": Interface("/rerank", False, "query", "documents", "results", "relevance_score"),
+    "score": Interface("/score", False, "text_1", "text_2", "data", "score"),
+    "tei": Interface("/rerank", True, "query", "texts", "", "score"),
+    "voyage": Interface("/rerank", False, "query", "documents", "data", "relevance_score"),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class RerankEndpoint(Alone, Remote):
+    """Scores documents with a cross-encoder behind a server; NaN where a request failed or told nothing of a document.
+
+    Scores are in the server's unit, and compare between documents of one query. The server cuts what is too long, in
+    its own way. Takes the arguments of ``Remote`` (``base_url``, ``key_env``, ``concurrency`` …; ``extra`` for fields
+    such as ``{"truncate_prompt_tokens": -1}``), and:
+
+    Args:
+        api: Whose interface: "rerank" (Cohere, Jina, vLLM, llama-server), "score" (vLLM), "tei" (text-embeddings-
+            inference) or "voyage".
+        docs_per_request: Documents of one request at most; servers have limits (TEI: 32 by default).
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+        AccessDenied: On use: the key is missing or wrong.
+        ServerError: On use: too many requests in a row failed.
+
+    Examples:
+        ``RerankEndpoint("BAAI/bge-reranker-v2-m3", "http://localhost:8000/v1", api="score")``
+    """
+
+    api: Literal["rerank", "score", "tei", "voyage"] = field(default="rerank", kw_only=True)
+    docs_per_request: int = field(default=32, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.api not in INTERFACES:
+            raise ConfigurationError(f"api must be one of {', '.join(map(repr, INTERFACES))}, got {self.api!r}")
+        if self.docs_per_request < 1:
+            raise ConfigurationError(f"docs_per_request must be at least 1, got {self.docs_per_request}")
+
+    def load(self) -> None:
+        """Asks about one document, so that whatever is wrong with the server is said before a run."""
+        self._asked([[("water", "Water is wet.")]])
+
+    def __call__(self, questions: Sequence[Question]) -> list[Answer]:
+        """One answer per question; the documents of one request belong to one query."""
+        pairs = [[(one.query, doc.text) for doc in one.docs] for one in questions]
+        return regrouped(questions, self._asked([chunk for own in pairs for chunk in cut(own, self.docs_per_request)]))
+
+    def _asked(self, chunks: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[float, Usage]]:
+        """Score and cost of each pair."""
+        wire, interface = self._wire, INTERFACES[self.api]
+        path = f"{wire.root}{interface.path}" if interface.at_root else interface.path
+
+        async def ask(chunk: Sequence[tuple[str, str]]) -> list[tuple[float, Usage]]:
+            texts = {interface.query: chunk[0][0], interface.docs: [text for _, text in chunk]}
+            tokens = sum(len(query.encode()) + len(text.encode()) for query, text in chunk)
+            body = {"model": self.name, **texts, **self.extra}
+            answer = await wire.post(path, body, tokens=tokens)
+            scores = _scores(answer, interface, len(chunk))
+            return list(zip(scores, _costs(answer, len(chunk)), strict=True))
+
+        answers, error = wire.each(ask, chunks)
+        if error:
+            error.partial = answers
+            raise error
+        return [one or (np.nan, Usage(calls=1, failures=1)) for one in answers]
+
+
+def _scores(answer: Any, interface: Interface, n: int) -> list[float]:  # noqa: ANN401 - JSON
+    """The scores of ``n`` documents, in the order in which they were sent.
+
+    Raises:
+        Failed: There is not one finite score for each.
+    """
+    results = answer.get(interface.results) if isinstance(answer, dict) and interface.results else answer
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise Failed(f"the server answered without results: {str(answer)[:100]!r}")
+    found = {result.get("index"): result.get(interface.score) for result in results}
+    scores = [found.get(place) for place in range(n)]
+    if len(results) != n or not all(isinstance(one, int | float) and math.isfinite(one) for one in scores):
+        raise Failed(f"the server gave {len(results)} results for {n} documents, or some without a score")
+    return [float(one) for one in scores if one is not None]
+
+
+def _costs(answer: Any, n: int) -> list[Usage]:  # noqa: ANN401 - JSON
+    """What each of ``n`` documents cost, where the server tells it of all together."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    told: Mapping[str, Any] = usage if isinstance(usage, dict) else {}
+    whole = told.get("prompt_tokens") or told.get("total_tokens")
+    tokens = whole if isinstance(whole, int) else 0
+    return [Usage(1, tokens // n + (place < tokens % n)) for place in range(n)]

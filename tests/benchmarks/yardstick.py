@@ -1,0 +1,238 @@
+"""How near each scoring task comes to what its multiplications need: CPU seconds over the least that could do.
+
+    python tests/benchmarks/yardstick.py [--tasks pointwise,prp,…] [--threads 2] [--save NAME]
+
+The least: operations that the prompts need with no padding, label rows only and each shared prefix once, at the speed
+of the fastest matrix product measured in the same process, again before every repetition. Random networks of real
+shapes, several queries, passages of 3 to 200 words. The ratio is that of the least seconds and the highest speed of
+``--repeat`` repetitions, since other processes slow both down; the median of their own ratios is kept too.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads would count as CPU time
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import argparse
+import logging
+import random
+import statistics
+import tempfile
+from typing import NamedTuple
+
+import torch
+from models import clock, save_decoder, save_encoder, save_encoder_decoder, save_results, words
+
+from pyterrier_llmrank import Doc, HFModel, Question
+from pyterrier_llmrank.core import Message, Prompt
+from pyterrier_llmrank.scorers import BiEncoder, CrossEncoder
+
+LETTERS = [f" w{i}" for i in range(100, 120)]  # labels that are one token each
+
+
+class Task(NamedTuple):
+    """What is timed, and the operations that it needs at least."""
+
+    run: object
+    flops: float
+
+
+# What is needed
+
+
+def peak(dtype):
+    """Operations per CPU second of the fastest square matrix product."""
+    best = 0.0
+    for size, times in ((1024, 4), (2048, 1)):
+        one, other = torch.randn(2, size, size, dtype=dtype)
+        one @ other
+        for _ in range(3):
+            seconds = {}
+            with clock(seconds):
+                for _ in range(times):
+                    one @ other
+            best = max(best, times * 2 * size**3 / seconds["cpu_s"])
+    return best
+
+
+def weights_of(*modules):
+    """Weights that every token is multiplied with."""
+    return sum(part.weight.numel() for module in modules for part in module.modules() if type(part) is torch.nn.Linear)
+
+
+def distinct(sequences):
+    """Tokens that differ in what comes before them, and the number of tokens that each of them sees, summed up."""
+    known, tokens, seen = {}, 0, 0
+    for sequence in sequences:
+        node = -1
+        for depth, token in enumerate(sequence, start=1):
+            step = (node, token)
+            if step not in known:
+                known[step] = len(known)
+                tokens, seen = tokens + 1, seen + depth
+            node = known[step]
+    return tokens, seen
+
+
+def decoder_flops(network, sequences, labels):
+    """A causal network's, with ``labels`` rows of its head a prompt."""
+    config = network.config
+    tokens, seen = distinct(sequences)
+    attention = 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seen
+    return 2 * weights_of(network.model) * tokens + attention + 2 * config.hidden_size * labels * len(sequences)
+
+
+def encoder_flops(body, heads, width, layers, sequences):
+    """A bidirectional network's."""
+    tokens, seen = sum(map(len, sequences)), sum(len(one) ** 2 for one in sequences)
+    return 2 * weights_of(body) * tokens + 4 * layers * heads * width * seen
+
+
+# Tasks
+
+
+def length(rng):
+    """Words of a passage: most have 30 to 100."""
+    return int(min(200, max(3, rng.lognormvariate(4.0, 0.6))))
+
+
+def queries(n, docs, rng):
+    """(query, passages) of ``n`` queries."""
+    return [(words(8, rng), [words(length(rng), rng) for _ in range(docs)]) for _ in range(n)]
+
+
+def raw(text):
+    return Prompt((Message("user", text),), raw=True)
+
+
+def choices(folder, prompts, labels, dtype):
+    """Label scores of a decoder."""
+    model = HFModel(folder, device="cpu", dtype=dtype)
+    ids = model._ready(prompts)[1]
+    flops = decoder_flops(model._loaded.network, ids, len(labels))
+    return Task(lambda: model.choices(prompts, [labels] * len(prompts)), flops)
+
+
+def pointwise(folder, rng, dtype):
+    """Is this passage relevant, yes or no."""
+    save_decoder(folder, layers=6)
+    head, tail = words(40, rng), words(20, rng)
+    prompts = [raw(f"{head} {query} {text} {tail}") for query, texts in queries(6, 24, rng) for text in texts]
+    return choices(folder, prompts, [" yes", " no"], dtype)
+
+
+def prp(folder, rng, dtype):
+    """Which of two passages, all pairs in both orders."""
+    save_decoder(folder, layers=6)
+    head, tail = words(40, rng), words(20, rng)
+    prompts = [
+        raw(f"{head} {query} {one} {head[:8]} {other} {tail}")
+        for query, texts in queries(3, 7, rng)
+        for one in texts
+        for other in texts
+        if one is not other
+    ]
+    return choices(folder, prompts, LETTERS[:2], dtype)
+
+
+def windows(folder, rng, dtype):
+    """The first token of an order of 20 passages."""
+    save_decoder(folder, layers=6)
+    head, tail = words(60, rng), words(30, rng)
+    prompts = [
+        raw(f"{head} {' '.join(f'{a}  {text}' for a, text in zip(LETTERS, texts, strict=True))} {query} {tail}")
+        for query, texts in queries(6, 20, rng)
+    ]
+    return choices(folder, prompts, LETTERS, dtype)
+
+
+def cross(folder, rng, dtype, hidden=768, layers=6):
+    """A cross-encoder of BERT's shape."""
+    save_encoder(folder, hidden=hidden, layers=layers)
+    scorer = CrossEncoder(folder, device="cpu", dtype=dtype)
+    asked = [
+        Question(query, tuple(Doc(str(i), text) for i, text in enumerate(texts)))
+        for query, texts in queries(8, 24, rng)
+    ]
+    ids = [[0] * (len(one.query.split()) + len(doc.text.split()) + 3) for one in asked for doc in one.docs]
+    network = scorer._loaded.network
+    return Task(lambda: scorer(asked), encoder_flops(network.bert.encoder, hidden // 64, 64, layers, ids))
+
+
+def small(folder, rng, dtype):
+    """A cross-encoder of MiniLM's shape."""
+    return cross(folder, rng, dtype, hidden=384)
+
+
+def bi(folder, rng, dtype, hidden=768, layers=6):
+    """A bi-encoder of BERT's shape: documents alone."""
+    save_encoder(folder, hidden=hidden, layers=layers)
+    encoder = BiEncoder(folder, device="cpu", dtype=dtype)
+    texts = [text for _, texts in queries(8, 24, rng) for text in texts]
+    ids = [[0] * (len(text.split()) + 2) for text in texts]
+    network = encoder._loaded.network
+    return Task(lambda: encoder.encode(texts), encoder_flops(network.encoder, hidden // 64, 64, layers, ids))
+
+
+def monot5(folder, rng, dtype, layers=4):
+    """An encoder-decoder of monoT5's shape, one decoder step."""
+    save_encoder_decoder(folder, layers=layers)
+    model = HFModel(folder, device="cpu", dtype=dtype)
+    prompts = [raw(f"w1 {query} w2 {text} w3") for query, texts in queries(6, 24, rng) for text in texts]
+    ids = model._ready(prompts)[1]
+    network, n, tokens = model._loaded.network, len(ids), sum(map(len, ids))
+    config = network.config
+    across = [
+        part
+        for block in network.decoder.block
+        for part in (block.layer[1].EncDecAttention.k, block.layer[1].EncDecAttention.v)
+    ]
+    flops = encoder_flops(network.encoder, config.num_heads, config.d_kv, layers, ids)
+    flops += 2 * weights_of(*across) * tokens + 2 * (weights_of(network.decoder) - weights_of(*across)) * n
+    flops += 4 * layers * config.num_heads * config.d_kv * (tokens + n) + 2 * config.d_model * 2 * n
+    return Task(lambda: model.choices(prompts, [["yes", "no"]] * n), flops)
+
+
+TASKS = {one.__name__: one for one in (pointwise, prp, windows, cross, small, bi, monot5)}
+
+
+def measure(name, dtype, repeat):
+    """A row of results."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = TASKS[name](folder, random.Random(0), str(dtype).removeprefix("torch."))
+        task.run()  # loads, and checks that packed rows are exact
+        seconds, peaks = [], []
+        for _ in range(repeat):
+            peaks.append(peak(dtype))
+            taken = {}
+            with clock(taken):
+                task.run()
+            seconds.append(taken["cpu_s"])
+    own = [second * speed / task.flops for second, speed in zip(seconds, peaks, strict=True)]
+    row = {"task": name, "dtype": str(dtype).removeprefix("torch."), "ratio": min(seconds) * max(peaks) / task.flops}
+    row |= {"median": statistics.median(own), "cpu_s": min(seconds), "gflop": task.flops / 1e9}
+    row["peak_gflop_per_cpu_s"] = max(peaks) / 1e9
+    shown = {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()}
+    print(*(f"{key}={value}" for key, value in shown.items()), flush=True)
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--save", metavar="NAME", help="keep the figures under this name")
+    options = parser.parse_args()
+    logging.basicConfig()
+    torch.set_num_threads(options.threads)
+    rows = [measure(name, getattr(torch, options.dtype), options.repeat) for name in options.tasks.split(",")]
+    if options.save:
+        save_results(options.save, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Each kind of server is asked in the best way that it has, found out by asking; the numbers are those of its model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fake_server import VLLM, Hosted, LlamaServer, Mute, Server, SGLang
+from tiny import ask
+
+from pyterrier_llmrank.errors import LabelError, SeveralTokens, Unsupported
+from pyterrier_llmrank.models import OpenAIModel
+from pyterrier_llmrank.models.http.dialects import TopById, score_endpoint, token_ids
+
+LABELS = ("Yes", "No", "A")
+PROMPTS = [ask(f"Is the cat number {i} on the mat?", system="Be brief." if i % 2 else "") for i in range(7)]
+BEGUN = [ask(f"Which is best, {i}?", answer="Label: (") for i in range(3)]
+RAW = [ask(f"the cat {i}", raw=True) for i in range(3)]
+
+
+@pytest.fixture
+def serve():
+    """Starts servers, and ends them."""
+    running = []
+
+    def start(answer):
+        running.append(Server(answer).__enter__())
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.__exit__()
+
+
+def expected(language, prompt, labels):
+    """Log-probabilities of labels that are single tokens after a prompt."""
+    turns = [turn._asdict() for turn in prompt.messages]
+    text = prompt.messages[-1].content if prompt.raw else language.chat(turns) + prompt.answer
+    told = language.logprobs(language.ids(text, special=False))
+    return [told[language.ids(label, special=False)[0]] for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_id"),
+    [(VLLM, token_ids), (LlamaServer, TopById), (SGLang, score_endpoint)],
+    ids=["vllm", "llama", "sglang"],
+)
+@pytest.mark.parametrize("here", [True, False], ids=["tokenizer here", "the server's"])
+def test_servers_that_know_token_ids_give_exact_values(serve, language, tokenizer, kind, by_id, here):
+    if kind is SGLang and not here:
+        pytest.skip("its tokenizer cannot be asked about chats")
+    model = OpenAIModel("tiny", serve(kind(language)).url, tokenizer=tokenizer if here else None)
+    assert {"choices", "generate"} <= model.can
+    found = model._facts.by_id
+    assert found is by_id or type(found) is by_id
+    for prompts in (PROMPTS, BEGUN, RAW):
+        for prompt, read in zip(prompts, model.choices(prompts, [LABELS] * len(prompts)), strict=True):
+            np.testing.assert_allclose(read.logprobs, expected(language, prompt, LABELS), atol=1e-5)
+            assert not read.missing.any()
+
+
+def test_many_prompts_travel_in_one_request_and_come_back_in_order(serve, language, tokenizer):
+    server = serve(VLLM(language))
+    model = OpenAIModel("tiny", server.url, tokenizer=tokenizer)
+    model.load()
+    before = server.count("/v1/completions")
+    prompts = [ask(f"the cat {i}") for i in range(130)]
+    read = model.choices(prompts, [LABELS] * 130)
+    assert server.count("/v1/completions") - before == 3
+    for prompt, one in zip(prompts, read, strict=True):
+        np.testing.assert_allclose(one.logprobs, expected(language, prompt, LABELS), atol=1e-9)
+
+
+def test_prompts_with_other_labels_are_read_with_their_own(serve, language, tokenizer):
+    model = OpenAIModel("tiny", serve(VLLM(language)).url, tokenizer=tokenizer)
+    labels = [LABELS[: 2 + i % 2] for i in range(len(PROMPTS))]
+    for prompt, names, read in zip(PROMPTS, labels, model.choices(PROMPTS, labels), strict=True):
+        np.testing.assert_allclose(read.logprobs, expected(language, prompt, names), atol=1e-9)
+
+
+def test_what_all_labels_begin_with_is_a_part_of_their_probability(serve, language, tokenizer):
+    model = OpenAIModel("tiny", serve(VLLM(language)).url, tokenizer=tokenizer)
+    [prompt] = [ask("Which?")]
+    [read] = model.choices([prompt], [("(A", "(B")])
+    start = language.ids(language.chat([{"role": "user", "content": "Which?"}]), special=False)
+    [bracket], [a], [b] = (language.ids(text, special=False) for text in ("(", "A", "B"))
+    first, second = language.logprobs(start), language.logprobs([*start, bracket])
+    np.testing.assert_allclose(read.logprobs, first[bracket] + second[[a, b]])
+    assert read.usage.calls == 2
+
+
+def test_more_labels_than_a_server_tells_of_at_once_are_asked_in_parts(serve, language, tokenizer):
+    model = OpenAIModel("tiny", serve(VLLM(language)).url, tokenizer=tokenizer)
+    ids = tuple(range(200))
+    from pyterrier_llmrank.models.http.loop import run
+
+    [read] = run(token_ids(model._wire, "tiny", [[5, 6, 7]], ids))
+    np.testing.assert_allclose(read.logprobs, language.logprobs([5, 6, 7])[:200])
+
+
+def test_llama_server_is_asked_for_its_whole_vocabulary_only_where_a_label_is_rare(serve, language, tokenizer):
+    server = serve(LlamaServer(language))
+    model = OpenAIModel("tiny", server.url, tokenizer=tokenizer)
+    prompts = [ask(f"the cat {i}") for i in range(20)]
+    read = model.choices(prompts, [LABELS] * 20)
+    again = sum(one.usage.calls == 2 for one in read)
+    assert 0 < again < 20 and all(one.usage.calls in (1, 2) for one in read)
+
+
+def test_without_token_ids_an_absent_label_is_bounded_and_flagged(serve, language):
+    model = OpenAIModel("tiny", serve(Hosted(language, top=5)).url)
+    assert model.can == {"choices", "generate"} and model._facts.top == 5
+    prompts = [ask(f"the cat {i}?") for i in range(60)]
+    absent = 0
+    for prompt, read in zip(prompts, model.choices(prompts, [LABELS] * 60), strict=True):
+        told = np.array(expected(language, prompt, LABELS))
+        np.testing.assert_allclose(read.logprobs[~read.missing], told[~read.missing])
+        assert (read.logprobs[read.missing] >= told[read.missing]).all()
+        absent += read.missing.sum()
+    assert absent > 60  # of a random model, most are
+
+
+def test_a_server_without_log_probabilities_says_so_before_anything_is_scored(serve, language):
+    server = serve(Mute(language))
+    model = OpenAIModel("tiny", server.url)
+    assert model.can == {"generate"}
+    with pytest.raises(Unsupported, match=r"tiny at http.*log-probabilities of its next token.*vLLM"):
+        model.choices([ask("x")], [LABELS])
+    with pytest.raises(Unsupported, match="echo"):
+        model.continuation([ask("x")], ["y"])
+
+
+def test_an_echo_that_is_off_by_one_is_found_out(serve, language, tokenizer):
+    assert "continuation" in OpenAIModel("tiny", serve(VLLM(language)).url, tokenizer=tokenizer).can
+    assert "continuation" not in OpenAIModel("tiny", serve(VLLM(language, echo_shift=1)).url, tokenizer=tokenizer).can
+
+
+def test_continuations_are_read_token_by_token(serve, language, tokenizer):
+    model = OpenAIModel("tiny", serve(VLLM(language)).url, tokenizer=tokenizer)
+    texts = [f"the cat {i}" for i in range(len(PROMPTS))]
+    for prompt, text, read in zip(PROMPTS, texts, model.continuation(PROMPTS, texts), strict=True):
+        start = language.ids(language.chat([turn._asdict() for turn in prompt.messages]), special=False)
+        own = language.ids(text, special=False)
+        wanted = [language.logprobs(start + own[:i])[token] for i, token in enumerate(own)]
+        np.testing.assert_allclose(read.logprobs, wanted)
+
+
+def test_labels_of_several_tokens_and_equal_labels_are_told_apart(serve, language, tokenizer):
+    model = OpenAIModel("tiny", serve(VLLM(language)).url, tokenizer=tokenizer)
+    with pytest.raises(SeveralTokens, match="'relevant'"):
+        model.choices([ask("x")], [("relevant", "No")])
+    with pytest.raises(LabelError, match="the same"):
+        model.choices([ask("x")], [("Yes", "Yes")])
+
+
+def test_a_begun_answer_is_refused_where_the_server_might_begin_another(serve, language):
+    model = OpenAIModel("tiny", serve(Hosted(language)).url)
+    with pytest.raises(Unsupported, match=r"go on from the beginning of an answer.*tokenizer="):
+        model.choices(BEGUN, [LABELS] * len(BEGUN))
+
+
+def test_a_server_is_asked_once_what_it_can_do(serve, language, tokenizer):
+    server = serve(VLLM(language))
+    model = OpenAIModel("tiny", server.url, tokenizer=tokenizer)
+    model.load()
+    asked = len(server.asked)
+    OpenAIModel("tiny", server.url, tokenizer=tokenizer).load()
+    assert model.can and model.context == 1024 and len(server.asked) == asked < 30
+
+
+def test_nothing_asked_contacts_nobody():
+    model = OpenAIModel("tiny", "http://127.0.0.1:9")
+    assert model.choices([], []) == model.continuation([], []) == model.generate([], max_tokens=1) == []

@@ -1,0 +1,130 @@
+"""Real servers, started here where they are installed: the same prompts give what the local model gives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from tiny import CHATML, ask, byte_tokenizer, decoder, local
+
+from pyterrier_llmrank.errors import ModelNotFound, Unsupported
+from pyterrier_llmrank.models import OpenAIModel, Sampling
+
+PROMPTS = [ask(f"Is the cat number {i} on the mat?", system="Be brief." if i % 2 else "") for i in range(12)]
+BEGUN = [ask(f"Which is best, {i}?", answer="Label: (") for i in range(5)]
+RAW = [ask(f"the cat {i}", raw=True) for i in range(5)]
+LABELS = ("Yes", "No", "A")
+VLLM = os.environ.get("VLLM_PYTHON", "")  # the interpreter of an environment that has vLLM
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The folder of a tiny chat model, with heads of a size that servers take."""
+    folder = tmp_path_factory.mktemp("served")
+    return decoder(folder, byte_tokenizer(chat=CHATML), head_dim=64, max_position_embeddings=2048)
+
+
+@contextmanager
+def running(command, folder, port):
+    """A server, once it answers; its last words where it does not."""
+    log = folder / "server.log"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+    try:
+        for _ in range(1200):
+            if process.poll() is not None:
+                pytest.fail(f"the server does not start: {log.read_text()[-600:]}")
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def transformers_serve(checkpoint, tmp_path_factory):
+    """A server that answers chats and texts, and ignores that log-probabilities are asked for."""
+    program = shutil.which("transformers", path=os.path.dirname(sys.executable))
+    if program is None or not all(map(find_spec, ("fastapi", "uvicorn"))):
+        pytest.skip("transformers serve is not installed: pip install 'transformers[serving]'")
+    port = free_port()
+    command = [program, "serve", checkpoint, "--host", "127.0.0.1", "--port", str(port)]
+    with running([*command, "--device", "cpu", "--dtype", "float32"], tmp_path_factory.mktemp("log"), port) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def vllm(checkpoint, tmp_path_factory):
+    """A server of the first kind: exact label scores by token id, and an echo."""
+    if not VLLM:
+        pytest.skip("VLLM_PYTHON does not name the interpreter of an environment with vLLM")
+    port = free_port()
+    command = [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model", checkpoint, "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]
+    command += ["--served-model-name", "tiny", "--chat-template", f"{checkpoint}/chat_template.jinja"]
+    with running(command, tmp_path_factory.mktemp("log"), port) as url:
+        yield url
+
+
+def test_transformers_serve_writes_what_the_local_model_writes(transformers_serve, checkpoint):
+    here = local(checkpoint)
+    for options in ({}, {"tokenizer": checkpoint}):
+        served = OpenAIModel(checkpoint, transformers_serve, **options)
+        assert served.can == {"generate"}
+        for prompts in (PROMPTS[:4], RAW[:2]):
+            theirs, ours = (model.generate(prompts, max_tokens=6) for model in (served, here))
+            assert [one.text for one in theirs] == [one.text for one in ours]
+            assert [one.finish for one in theirs] == [one.finish for one in ours]
+            assert [one.usage.prompt_tokens for one in theirs] == [one.usage.prompt_tokens for one in ours]
+
+
+def test_transformers_serve_offers_no_labels_and_says_so(transformers_serve, checkpoint):
+    with pytest.raises(Unsupported, match="log-probabilities"):
+        OpenAIModel(checkpoint, transformers_serve).choices(PROMPTS, [LABELS] * len(PROMPTS))
+
+
+def test_transformers_serve_does_not_know_another_model(transformers_serve):
+    with pytest.raises(ModelNotFound, match="no model 'nope'"):
+        OpenAIModel("nope", transformers_serve).load()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [True, False], ids=["tokenizer here", "the server's"])
+def test_vllm_gives_the_values_of_the_local_model(vllm, checkpoint, told):
+    here, served = local(checkpoint), OpenAIModel("tiny", vllm, tokenizer=checkpoint if told else None)
+    assert served.can == {"choices", "continuation", "generate"} and served.context == 1024
+    for prompts in (PROMPTS, BEGUN, RAW):
+        assert served.lengths(prompts) == here.lengths(prompts)
+        labels, texts = [LABELS] * len(prompts), [f"the cat {i} Yes" for i in range(len(prompts))]
+        for theirs, ours in zip(served.choices(prompts, labels), here.choices(prompts, labels), strict=True):
+            np.testing.assert_allclose(theirs.logprobs, ours.logprobs, atol=1e-4)
+            assert not theirs.missing.any()
+        for theirs, ours in zip(served.continuation(prompts, texts), here.continuation(prompts, texts), strict=True):
+            np.testing.assert_allclose(theirs.logprobs, ours.logprobs, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_vllm_repeats_what_it_drew_for_a_seed(vllm, checkpoint):
+    served = OpenAIModel("tiny", vllm, tokenizer=checkpoint)
+    drawn = [served.generate(PROMPTS, max_tokens=8, sampling=Sampling(), seeds=range(12)) for _ in range(2)]
+    assert drawn[0] == drawn[1] != served.generate(PROMPTS, max_tokens=8, sampling=Sampling(), seeds=range(1, 13))
