@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import ChoiceScores, Generation, Model, Sampling, TokenLogprobs
+from .base import ChoiceScores, Generation, Model, Permutation, Sampling, TokenLogprobs
 from .hf import HFModel
 from .http import OpenAIModel
 from .named import as_model
@@ -14,6 +14,7 @@ __all__ = [
     "HFModel",
     "Model",
     "OpenAIModel",
+    "Permutation",
     "Sampling",
     "TokenLogprobs",
     "VLLMModel",

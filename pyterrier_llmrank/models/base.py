@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ConfigurationError
 
-Primitive = Literal["choices", "continuation", "generate", "attention"]
+Primitive = Literal["choices", "continuation", "generate", "constrained", "attention"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,29 @@ class Sampling:
             raise ConfigurationError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if self.top_k is not None and self.top_k < 1:
             raise ConfigurationError(f"top_k must be at least 1 or None (all), got {self.top_k}")
+
+
+@dataclass(frozen=True, slots=True)
+class Permutation:
+    """What an answer is held to: each item at most once, in any order, and nothing else, as in "[2] > [1] > [3]".
+
+    Attributes:
+        items: As they are written.
+        between: What stands between two of them.
+        length: How many the answer names; all by default.
+    """
+
+    items: tuple[str, ...]
+    between: str = " > "
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.items or not all(self.items) or len(set(self.items)) < len(self.items):
+            raise ConfigurationError(f"items must be one or more different texts, none empty, got {self.items!r}")
+        if not self.between:
+            raise ConfigurationError("between must not be empty: nothing would tell two items apart")
+        if self.length is not None and not 1 <= self.length <= len(self.items):
+            raise ConfigurationError(f"length must be 1 to {len(self.items)}, the number of items, got {self.length}")
 
 
 class ChoiceScores(NamedTuple):
@@ -136,6 +159,7 @@ class Model(Protocol):
         stop: Sequence[str] = (),
         sampling: Sampling | None = None,
         seeds: Sequence[int] | None = None,
+        constraint: Permutation | None = None,
     ) -> list[Generation]:
         """The model's answers: greedily decoded, or sampled.
 
@@ -145,5 +169,6 @@ class Model(Protocol):
             stop: Texts that end an answer; the answer is what came before the first of them.
             sampling: How tokens are drawn; greedily by default.
             seeds: One per prompt, with ``sampling``: an answer depends on its own seed alone.
+            constraint: What every answer is held to, for models that can do "constrained".
         """
         ...

@@ -69,7 +69,11 @@ class ChoiceTemplate(Template, Protocol):
 
 
 class TextTemplate(Template, Protocol):
-    """Reads scores from a written answer."""
+    """Reads scores from a written answer.
+
+    A template that has a method ``constraint(n)`` may return (items, between, length): the answer then names so many of
+    the items, each once, with that text between two, and nothing else.
+    """
 
     def longest(self, n: int) -> str:
         """The longest answer of a model that does as it is told, for ``n`` documents."""

@@ -20,6 +20,8 @@ from .passages import Preparation
 
 SYSTEM = "You are a search assistant that orders passages by how well they answer a query."
 
+BETWEEN = " > "
+
 SHOWN = """\
 Below are {n} passages, each with an identifier in square brackets. Order them by how well they answer the search \
 query, the best first.
@@ -55,12 +57,15 @@ class ListPrompt:
     With ``decode="generate"`` the model writes the order out (RankGPT); what it leaves out keeps its order, at the
     end, and so do documents that it calls equal ("[2] > [1] = [3]"). With ``decode="first"`` the order is read from
     the probabilities of the identifiers as the first one of the answer (FIRST; listwise by likelihood): one forward
-    pass a window, and nothing is generated.
+    pass a window, and nothing is generated. With ``decode="constrained"`` the model writes, but can name nothing except
+    identifiers that it did not use yet: every answer is complete, and as long as it has to be.
 
     Args:
         labels: Identifiers: "numbers" from 1, or "letters" from A (at most 26 documents).
-        decode: "generate" or "first"; by default "first" for letters and "generate" for numbers, of which only 1 to 9
+        decode: "generate", "first" or "constrained"; by default "first" for letters and "generate" for numbers, of which only 1 to 9
             differ in their first token.
+        top_k: With ``decode="constrained"``, how many of a window's best are named; all by default. The rest keeps its
+            order.
         legacy: Whether written answers are read exactly as rank_llm 0.25.7 does, every number in them included.
         system: The system message.
         template: Text with ``{n}``, ``{query}``, ``{passages}``, ``{example}`` and ``{labels}``. ``REASONED`` lets the
@@ -69,8 +74,9 @@ class ListPrompt:
             its own, otherwise prepared.
 
     Raises:
-        ConfigurationError: ``labels`` or ``decode`` is none of its choices, ``template`` lacks ``{query}`` or
-            ``{passages}`` or has other fields, or both a template and a layout are given.
+        ConfigurationError: ``labels`` or ``decode`` is none of its choices, ``top_k`` is below 1 or means nothing,
+            ``template`` lacks ``{query}`` or ``{passages}`` or has other fields, or both a template and a layout are
+            given.
 
     Reference:
         Sun et al., 2023 (RankGPT), section 3.2; Pradeep et al., 2023 (RankVicuna) for a single turn; Reddy et al.,
@@ -79,18 +85,21 @@ class ListPrompt:
     """
 
     labels: Labels = "numbers"
-    decode: Literal["generate", "first"] | None = None
+    decode: Literal["generate", "first", "constrained"] | None = None
     legacy: bool = False
     system: str = SYSTEM
     template: str = TASK
     layout: Layout | None = None
+    top_k: int | None = None
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
-        if self.decode not in (None, "generate", "first"):
-            raise ConfigurationError(f"decode must be 'generate' or 'first', got {self.decode!r}")
+        if self.decode not in (None, "generate", "first", "constrained"):
+            raise ConfigurationError(f"decode must be 'generate', 'first' or 'constrained', got {self.decode!r}")
+        if self.top_k is not None and (self.decode != "constrained" or self.top_k < 1):
+            raise ConfigurationError(f"top_k must be at least 1, and needs decode='constrained', got {self.top_k}")
         if self.layout is not None and (self.system, self.template) != (SYSTEM, TASK):
             raise ConfigurationError("system and template belong to a layout that is given; leave them out beside it")
         self._layout.check(["example"])
@@ -132,20 +141,33 @@ class ListPrompt:
         return self._layout.render(query, texts, names, {"example": example})
 
     def longest(self, n: int) -> str:
-        """Every identifier once."""
-        return self._written(self.names(n))
+        """Every identifier once, or as many as are asked for."""
+        return self._written(self.names(n)[-self._named(n) :])  # the last ones are no shorter than others
+
+    def constraint(self, n: int) -> tuple[tuple[str, ...], str, int] | None:
+        """What an answer is held to: identifiers as they are written, what stands between two, how many; or nothing."""
+        if self.decode != "constrained":
+            return None
+        identifiers = tuple(self._layout.identifier.format(label=name) for name in self.names(n))
+        return identifiers, BETWEEN, self._named(n)
+
+    def _named(self, n: int) -> int:
+        """How many of ``n`` documents an answer names."""
+        return n if self.top_k is None else min(self.top_k, n)
 
     def _written(self, names: Sequence[str]) -> str:
         """An order as it is written."""
         identifier = self._layout.identifier
-        return " > ".join(name if name == "..." else identifier.format(label=name) for name in names)
+        return BETWEEN.join(name if name == "..." else identifier.format(label=name) for name in names)
 
     def parse(self, answer: str, n: int) -> Parsed:
         """Scores 0, -1, -2, … in the order written; NaN for what was left out, all NaN where nothing can be read."""
         if self.legacy:
             found = parse_permutation(answer, n, labels=self.labels, legacy=True)
             return Parsed(from_order(found.order, n), found.status)
-        return parse_ranking(answer, n, labels=self.labels)
+        parsed = parse_ranking(answer, n, labels=self.labels)
+        asked = self.top_k is not None and np.isfinite(parsed.scores).sum() == self._named(n)
+        return parsed._replace(status="ok") if asked else parsed
 
     def options(self, n: int) -> tuple[str, ...]:
         """The identifiers, as they follow the beginning of the answer."""

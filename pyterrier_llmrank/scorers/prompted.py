@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models import Sampling
+from pyterrier_llmrank.models import Permutation, Sampling
+from pyterrier_llmrank.models.base import Primitive
 from pyterrier_llmrank.prompts.base import ChoiceTemplate, Template, TextTemplate
 
 from .showing import SLACK, Item, Reply, Showing, check_tokens, drawing, replied
@@ -51,6 +52,11 @@ class Prompted(Showing):
                 "leave them out, or use Reasoned to let the model write before it chooses"
             )
 
+    def _primitives(self) -> tuple[Primitive, ...]:
+        """What the model must offer."""
+        held = _constraint(self.prompt, 1) is not None
+        return (*super()._primitives(), "constrained") if held else super()._primitives()
+
     def _replies(self, template: Template, items: Sequence[Item]) -> list[Reply]:
         """Scores from the probabilities of labels, or from written answers."""
         if template.asks == "choices":
@@ -66,15 +72,17 @@ class Prompted(Showing):
         ]
 
     def _written(self, template: TextTemplate, items: Sequence[Item]) -> list[Reply]:
-        """Answers of equal length are generated together."""
+        """Answers of equal length, or held to the same, are generated together."""
         rooms = self._rooms(template, {len(item.texts) for item in items})
         reserve = [rooms[len(item.texts)] for item in items]
         prompts, lost = self._fitted(template, items, reserve)
         replies: dict[int, Reply] = {}
-        for max_tokens in dict.fromkeys(reserve):
-            places = [place for place, room in enumerate(reserve) if room == max_tokens]
-            drawn = drawing(self.sampling, self.seed, [items[place] for place in places])
-            written = self.model.generate([prompts[place] for place in places], max_tokens=max_tokens, **drawn)
+        kinds = [(room, _constraint(template, len(item.texts))) for room, item in zip(reserve, items, strict=True)]
+        for max_tokens, constraint in dict.fromkeys(kinds):
+            places = [place for place, kind in enumerate(kinds) if kind == (max_tokens, constraint)]
+            more = drawing(self.sampling, self.seed, [items[place] for place in places])
+            more |= {} if constraint is None else {"constraint": constraint}
+            written = self.model.generate([prompts[place] for place in places], max_tokens=max_tokens, **more)
             for place, generation in zip(places, written, strict=True):
                 parsed = template.parse(generation.text, len(items[place].texts))
                 replies[place] = replied(*parsed, generation.usage, lost[place])
@@ -86,3 +94,10 @@ class Prompted(Showing):
             return dict.fromkeys(sizes, self.max_tokens)
         ends = self.model.token_ends([template.longest(n) for n in sizes])
         return {n: len(tokens) + SLACK for n, tokens in zip(sizes, ends, strict=True)}
+
+
+def _constraint(template: Template, n: int) -> Permutation | None:
+    """What an answer about ``n`` documents is held to, where the template says so."""
+    told = getattr(template, "constraint", None)
+    found = None if told is None else told(n)
+    return None if found is None else Permutation(*found)

@@ -10,8 +10,9 @@ import numpy as np
 
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 
+from .constraints import spelled
 from .local import Local
 from .prefixes import common_prefix
 from .reading import Read, likeliest
@@ -49,7 +50,7 @@ class HFModel(Local):
     @property
     def can(self) -> frozenset[Primitive]:
         """Everything that is read from logits or generated."""
-        return frozenset({"choices", "continuation", "generate"})
+        return frozenset({"choices", "continuation", "generate", "constrained"})
 
     def plain(self, text: str) -> str:
         """``text`` with a space inside every control token of this tokenizer."""
@@ -129,14 +130,17 @@ class HFModel(Local):
         stop: Sequence[str] = (),
         sampling: Sampling | None = None,
         seeds: Sequence[int] | None = None,
+        constraint: Permutation | None = None,
     ) -> list[Generation]:
         """Answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says.
 
         The tokens of a stop text are counted, but it is no part of the answer. The same seed gives the same answer in
-        any batch, on the same kind of device.
+        any batch, on the same kind of device. With a constraint an answer ends with its last item, without an end
+        token.
 
         Raises:
             ConfigurationError: Sampling without one seed per prompt, or a stop text that is empty.
+            LabelError: Two items of a constraint are the same to the tokenizer.
             PromptTooLong: A prompt with its answer exceeds the context.
         """
         check_stops(stop)
@@ -145,13 +149,16 @@ class HFModel(Local):
             raise ConfigurationError(f"sampling needs one seed per prompt: {len(prompts)} prompts, seeds: {found}")
         rendered, ids = self._ready(prompts, max_tokens)
         starts = self._starts(rendered)
-        written = write(self._loaded, ids, starts, self._budget, Manner(max_tokens, stop, sampling, seeds or ()))
+        spellings = [] if constraint is None else [spelled(self._text, one, constraint) for one in rendered]
+        manner = Manner(max_tokens, stop, sampling, seeds or (), spellings)
+        written = write(self._loaded, ids, starts, self._budget, manner)
         ends = end_tokens(self._loaded)
         answers = []
-        for row, new in zip(ids, written, strict=True):
+        for row, (new, complete) in zip(ids, written, strict=True):
             plain, whole = (str(self._loaded.tokenizer.decode(new, skip_special_tokens=skip)) for skip in (True, False))
             text, stopped = before_stop(plain, stop)
-            done = stopped or before_stop(whole, stop)[1] or new[-1] in ends  # a stop text may be a special token
+            # a stop text may be a special token
+            done = complete or stopped or before_stop(whole, stop)[1] or new[-1] in ends
             usage = Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new))
             answers.append(Generation(text, "stop" if done else "length", usage))
         return answers

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ConfigurationError, Unsupported
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 from pyterrier_llmrank.models.hf.stopping import check_stops
 from pyterrier_llmrank.models.hf.text import TextSide
 
@@ -146,6 +146,7 @@ class OpenAIModel(Remote):
         stop: Sequence[str] = (),
         sampling: Sampling | None = None,
         seeds: Sequence[int] | None = None,
+        constraint: Permutation | None = None,
     ) -> list[Generation]:
         """Answers of at most ``max_tokens`` tokens; an empty one, cut off and counted, where the request failed.
 
@@ -155,6 +156,8 @@ class OpenAIModel(Remote):
             ConfigurationError: Sampling without one seed per prompt, or a stop text that is empty.
             PromptTooLong: A prompt with its answer exceeds the context.
         """
+        if constraint is not None:
+            raise Unsupported(f"{self.name} at {self.base_url} holds no answer to a constraint; use decode='generate', or HFModel")
         check_stops(stop)
         if sampling is not None and (seeds is None or len(seeds) != len(prompts)):
             found = "none" if seeds is None else len(seeds)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pyterrier_llmrank.core import Prompt, brief
-from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong, Unsupported
+from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 from pyterrier_llmrank.models.hf.loading import Checkpoint
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.stopping import check_stops
@@ -194,6 +194,7 @@ class VLLMModel:
         stop: Sequence[str] = (),
         sampling: Sampling | None = None,
         seeds: Sequence[int] | None = None,
+        constraint: Permutation | None = None,
     ) -> list[Generation]:
         """Answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says.
 
@@ -204,6 +205,8 @@ class VLLMModel:
                 stop text that is empty.
             PromptTooLong: A prompt with its answer exceeds the context.
         """
+        if constraint is not None:
+            raise Unsupported(f"{self.name} in vLLM holds no answer to a constraint; use decode='generate', or HFModel")
         check_stops(stop)
         drawn = manners(sampling, seeds, len(prompts))
         _, ids = self._ready(prompts, max_tokens)
