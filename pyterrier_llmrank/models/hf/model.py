@@ -13,6 +13,7 @@ from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLo
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 
 from .constraints import spelled
+from .holding import write_held
 from .local import Local
 from .prefixes import common_prefix
 from .reading import Read, likeliest
@@ -149,16 +150,19 @@ class HFModel(Local):
             raise ConfigurationError(f"sampling needs one seed per prompt: {len(prompts)} prompts, seeds: {found}")
         rendered, ids = self._ready(prompts, max_tokens)
         starts = self._starts(rendered)
-        spellings = [] if constraint is None else [spelled(self._text, one, constraint) for one in rendered]
-        manner = Manner(max_tokens, stop, sampling, seeds or (), spellings)
-        written = write(self._loaded, ids, starts, self._budget, manner)
+        manner = Manner(max_tokens, stop, sampling, seeds or ())
+        if constraint is None:
+            written = write(self._loaded, ids, starts, self._budget, manner)
+        else:
+            spellings = [spelled(self._text, one, constraint) for one in rendered]
+            written = write_held(self._loaded, ids, starts, self._budget, manner, spellings)
         ends = end_tokens(self._loaded)
         answers = []
-        for row, (new, complete) in zip(ids, written, strict=True):
+        for row, new in zip(ids, written, strict=True):
             plain, whole = (str(self._loaded.tokenizer.decode(new, skip_special_tokens=skip)) for skip in (True, False))
             text, stopped = before_stop(plain, stop)
             # a stop text may be a special token
-            done = complete or stopped or before_stop(whole, stop)[1] or new[-1] in ends
+            done = constraint or stopped or before_stop(whole, stop)[1] or new[-1] in ends
             usage = Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new))
             answers.append(Generation(text, "stop" if done else "length", usage))
         return answers

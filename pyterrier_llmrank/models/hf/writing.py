@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyterrier_llmrank.models.base import Sampling
 
 from .batching import Budget, in_batches
-from .constraints import Constrained, Path, Spelling
 from .loading import Loaded
 from .sampling import processors
 from .stopping import StopTexts
@@ -26,22 +25,18 @@ class Manner(NamedTuple):
         stop: Texts that end an answer.
         sampling: How tokens are drawn; None for greedily.
         seeds: One per sequence, with ``sampling``.
-        spellings: What each answer is held to, if any is.
     """
 
     max_tokens: int
     stop: Sequence[str] = ()
     sampling: Sampling | None = None
     seeds: Sequence[int] = ()
-    spellings: Sequence[Spelling] = ()
 
 
 def write(
     loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], budget: Budget, manner: Manner
-) -> list[tuple[list[int], bool]]:
+) -> list[list[int]]:
     """New token ids after each sequence, up to and with the end token or stop text where the network came to one.
-
-    With them, whether they are all that the answer was held to.
 
     Args:
         loaded: Network and tokenizer.
@@ -52,7 +47,7 @@ def write(
     """
     import torch
 
-    results: list[tuple[list[int], bool]] = [([], False)] * len(sequences)
+    results: list[list[int]] = [[] for _ in sequences]
     ends = end_tokens(loaded)
     config = _greedy(loaded, manner.max_tokens)
 
@@ -62,21 +57,16 @@ def write(
         with torch.inference_mode():
             inputs, offset = _inputs(loaded, [sequences[item] for item in items], start)
             stops = StopTexts(loaded.tokenizer, manner.stop, offset, len(items))
-            paths = [Path(manner.spellings[item], ends) for item in items] if manner.spellings else []
-            held = Constrained(paths, offset)
             out = loaded.network.generate(  # type: ignore[operator]
                 **inputs,
                 generation_config=config,
-                logits_processor=[*[held] * bool(paths), *processors(manner.sampling, seeds, loaded.device)],
-                stopping_criteria=[*[stops] * bool(manner.stop), *[held.ended] * bool(paths)],
+                logits_processor=processors(manner.sampling, seeds, loaded.device),
+                stopping_criteria=[stops] if manner.stop else [],
             )
         for row, (item, ids) in enumerate(zip(items, out[:, offset:].tolist(), strict=True)):
             ids = ids[: stops.lengths.get(row)]
-            if paths:
-                results[item] = ids[: paths[row].tokens], paths[row].done
-                continue
             end = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
-            results[item] = ids[: end + 1], False
+            results[item] = ids[: end + 1]
 
     for start in dict.fromkeys(map(tuple, starts)):  # what differs there cannot be padded; it hardly ever does
         chosen = [item for item, own in enumerate(starts) if tuple(own) == start]

@@ -1,0 +1,126 @@
+"""Answers held to a permutation: at each step, only tokens that go on to an item that was not named yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from pyterrier_llmrank.errors import LabelError
+from pyterrier_llmrank.models.base import Permutation
+
+from .prefixes import common_prefix
+from .text import TAIL, Rendered, TextSide
+
+
+class Spelling(NamedTuple):
+    """The items of a permutation as token ids.
+
+    Attributes:
+        first: Each item where it begins the answer.
+        later: Each item after another one, with what stands between the two.
+        length: How many the answer names.
+    """
+
+    first: list[tuple[int, ...]]
+    later: list[tuple[int, ...]]
+    length: int
+
+
+def spelled(text: TextSide, rendered: Rendered, permutation: Permutation) -> Spelling:
+    """How the items are tokenised after this prompt.
+
+    Raises:
+        LabelError: Two items are the same to the tokenizer.
+    """
+    items, between = permutation.items, permutation.between
+    before = (rendered.answer if text.encoder_decoder else rendered.text)[-TAIL:]
+    first = _after(text, before, [rendered.glue + item for item in items])
+    later = _after(text, before + rendered.glue + items[0], [between + item for item in items])
+    for place, (one, other) in enumerate(zip(first, later, strict=True)):
+        twin = min(first.index(one), later.index(other))
+        if twin < place:
+            raise LabelError(
+                f"the identifiers {items[twin]!r} and {items[place]!r} are the same after this prompt: "
+                f"{text.tokenizer.convert_ids_to_tokens(list(one))}; use other labels, or a model with another tokenizer"
+            )
+    return Spelling(first, later, permutation.length or len(items))
+
+
+def _after(text: TextSide, before: str, tails: list[str]) -> list[tuple[int, ...]]:
+    """Token ids of each tail as they follow ``before``; as they are alone where they would merge with it."""
+    base, *whole = text.encode([before, *(before + tail for tail in tails)], special=False)
+    alone = text.encode(tails, special=False)
+    return [
+        tuple(ids[len(base) :] if common_prefix(base, ids) == len(base) else own)
+        for ids, own in zip(whole, alone, strict=True)
+    ]
+
+
+class Path:
+    """How far one answer has come.
+
+    Args:
+        spelling: What it is held to.
+        ends: Tokens that end an answer, for an item that goes on as another one does ("1" of "12").
+
+    Attributes:
+        done: Whether it is complete.
+        tokens: What was written, without an end token.
+    """
+
+    def __init__(self, spelling: Spelling, ends: Collection[int]) -> None:
+        self.tokens: list[int] = []
+        self.done = False
+        self._spelling, self._ends = spelling, frozenset(ends)
+        self._left = set(range(len(spelling.first)))
+        self._named = 0
+        self._written: tuple[int, ...] = ()  # of the item under way
+
+    def allowed(self) -> set[int]:
+        """Tokens that may come next; empty when the answer is complete."""
+        if self.done:
+            return set()
+        place = len(self._written)
+        tokens = {ids[place] for ids in self._open() if len(ids) > place}
+        whole = self._whole()
+        if whole is not None:  # the item may end here, though another one goes on
+            last = self._named + 1 == self._spelling.length
+            tokens |= self._ends if last else {self._spelling.later[item][0] for item in self._left - {whole}}
+        return tokens
+
+    def forced(self) -> list[int]:
+        """Writes the tokens that leave no choice, and returns them."""
+        start = len(self.tokens)
+        while len(tokens := self.allowed()) == 1:
+            self.write(*tokens)
+        return self.tokens[start:]
+
+    def write(self, token: int) -> list[int]:
+        """Goes on by one of the tokens allowed; what that adds to the answer (an end token adds nothing)."""
+        place = len(self._written)
+        if not any(ids[place : place + 1] == (token,) for ids in self._open()):
+            self._name(self._whole())  # what follows belongs to the next item
+            if self.done:
+                return []
+        self.tokens.append(token)
+        self._written = (*self._written, token)
+        if len(self._open()) == 1 and (whole := self._whole()) is not None:
+            self._name(whole)
+        return [token]
+
+    def _open(self) -> list[tuple[int, ...]]:
+        """Spellings of the items left that begin as what was written."""
+        spellings, place = self._spelling.later if self._named else self._spelling.first, len(self._written)
+        return [spellings[item] for item in self._left if spellings[item][:place] == self._written]
+
+    def _whole(self) -> int | None:
+        """The item that was written to its end, if one was."""
+        spellings = self._spelling.later if self._named else self._spelling.first
+        return next((item for item in self._left if spellings[item] == self._written), None)
+
+    def _name(self, item: int | None) -> None:
+        assert item is not None, "a token that was not allowed"
+        self._left.discard(item)
+        self._named += 1
+        self._written = ()
+        self.done = self._named == self._spelling.length
