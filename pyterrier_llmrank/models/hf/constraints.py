@@ -41,7 +41,8 @@ def spelled(text: TextSide, rendered: Rendered, permutation: Permutation) -> Spe
         if twin < place:
             raise LabelError(
                 f"the identifiers {items[twin]!r} and {items[place]!r} are the same after this prompt: "
-                f"{text.tokenizer.convert_ids_to_tokens(list(one))}; use other labels, or a model with another tokenizer"
+                f"{text.tokenizer.convert_ids_to_tokens(list(one))}; use other labels, or a model with another "
+                "tokenizer"
             )
     return Spelling(first, later, permutation.length or len(items))
 
