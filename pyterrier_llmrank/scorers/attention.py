@@ -158,11 +158,14 @@ class Attention:
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone: no weights are loaded."""
-        model = weightless(self.model) if isinstance(self.model, HFModel) else self.model
+        model: Any = self.model
+        while not isinstance(model, HFModel) and hasattr(model, "inner"):
+            model = model.inner
+        model = weightless(model)
         usages = []
         for prompt, lost in self._shown(model, questions):
             runs = [prompt, *([self._prompt(model).recast(prompt, NOTHING)] if self.calibrate else [])]
-            asked = [ask(model._text, one, one.rows, one.spans) for one in runs]  # type: ignore[attr-defined]
+            asked = [ask(model._text, one, one.rows, one.spans) for one in runs]
             tokens, shared = sum(len(one.ids) for one in asked), sum(one.rows[0] for one in asked[1:])
             usages.append(Usage(len(runs), tokens, 0 if self.slowly else shared, truncated_tokens=lost))
         return usages

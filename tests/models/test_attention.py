@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 import transformers
@@ -167,12 +166,31 @@ def test_a_chat_template_is_looked_through(tmp_path):
     model = local(folder)
     prompt = Prompt((Message("user", TEXT + "cats"),))
     [found] = model.attention([prompt], rows=[ROWS], spans=[SPANS])
-    before = f"<|im_start|>user\n"
+    before = "<|im_start|>user\n"
     text = f"{before}{TEXT}cats<|im_end|>\n<|im_start|>assistant\n"
     moved = [(a + len(before), b + len(before)) for a, b in SPANS]
     expected = model.attention([raw(text)], rows=[(ROWS[0] + len(before), None)], spans=[moved])
     assert_alike([found], expected, atol=1e-6)
     assert found.tokens[0][0][0] == SPANS[0][0]
+
+
+def test_a_text_that_stands_elsewhere_in_the_prompt_too_is_found_where_it_is_meant(tmp_path):
+    model = local(checkpoint(tmp_path, tokenizer=byte_tokenizer(chat=CHATML)))
+    text = TEXT + "cats"
+    twice = Prompt((Message("system", text), Message("user", text)))
+    [found] = model.attention([twice], rows=[ROWS], spans=[SPANS])
+    before = f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\n"
+    moved = [(a + len(before), b + len(before)) for a, b in SPANS]
+    whole_text = f"{before}{text}<|im_end|>\n<|im_start|>assistant\n"
+    expected = model.attention([raw(whole_text)], rows=[(ROWS[0] + len(before), None)], spans=[moved])
+    assert_alike([found], expected, atol=1e-6)
+
+
+def test_a_template_that_changes_the_text_is_refused(tmp_path):
+    template = CHATML.replace("message.content", "message.content | upper")
+    model = local(checkpoint(tmp_path, tokenizer=byte_tokenizer(chat=template)))
+    with pytest.raises(Unsupported, match="chat template changes the text of a message"):
+        model.attention([Prompt((Message("user", TEXT + "cats"),))], rows=[ROWS], spans=[SPANS])
 
 
 def test_half_precision_rows_are_near_those_of_single_precision(folder):

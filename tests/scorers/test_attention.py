@@ -14,6 +14,7 @@ from tiny import CHATML, byte_tokenizer, local
 
 from pyterrier_llmrank.core import Doc, Evidence, Question
 from pyterrier_llmrank.errors import ConfigurationError, InputError, ModelError, PromptTooLong, Unsupported
+from pyterrier_llmrank.middleware import Retrying
 from pyterrier_llmrank.models import HFModel
 from pyterrier_llmrank.prompts import InContextPrompt
 from pyterrier_llmrank.prompts.in_context import Layout
@@ -316,10 +317,11 @@ def test_it_is_a_value_that_loads_nothing_until_asked(folder):
     assert scorer([]) == [] and scorer.look([]) == [] and "_loaded" not in vars(scorer.model)
 
 
-def test_planning_loads_no_weights(folder):
-    scorer = Attention(local(folder))
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_planning_loads_no_weights(wrapped, folder):
+    scorer = Attention(Retrying(local(folder)) if wrapped else local(folder))
     planned = scorer.planned([question(), question("rain")])
-    assert "_loaded" not in vars(scorer.model)
+    assert "_loaded" not in vars(scorer.model.inner if wrapped else scorer.model)
     assert [one.usage for one in scorer([question()])] == planned[:1]
 
 

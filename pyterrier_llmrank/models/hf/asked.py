@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from pyterrier_llmrank.core import Prompt
@@ -12,6 +13,8 @@ from .layout import Span
 from .places import check_places, placed
 from .rows import Ending
 from .text import Rendered, TextSide
+
+MARK = "\ue000\ue001"  # what no text has
 
 Heads: TypeAlias = dict[int, list[int]]
 """The heads of each layer that is asked for."""
@@ -52,7 +55,7 @@ def ask(side: TextSide, prompt: Prompt, rows: tuple[int, int | None], spans: Seq
     """
     rendered = side.render(prompt)
     found = placed(side.tokenizer, rendered.text, special=rendered.special)
-    shift = _shift(prompt, rendered)
+    shift = _shift(side, prompt, rendered)
     last = len(rendered.text) if rows[1] is None else rows[1] + shift
     tokens = [found.tokens((start + shift, end + shift)) for start, end in spans]
     first, end = found.tokens((rows[0] + shift, last))
@@ -63,15 +66,16 @@ def ask(side: TextSide, prompt: Prompt, rows: tuple[int, int | None], spans: Seq
     return Asked(tuple(found.ids[:end]), (first, end), tokens, places)
 
 
-def _shift(prompt: Prompt, rendered: Rendered) -> int:
+def _shift(side: TextSide, prompt: Prompt, rendered: Rendered) -> int:
     """Where the text of the last message stands in the rendered prompt.
 
     Raises:
         Unsupported: The chat template changes it.
     """
-    text = prompt.messages[-1].content
-    at = rendered.text.rfind(text)
-    if at < 0:
+    *others, last = prompt.messages
+    marked = side.render(replace(prompt, messages=(*others, last._replace(content=MARK))))
+    at = marked.text.find(MARK)
+    if at < 0 or rendered.text[at : at + len(last.content)] != last.content:
         raise Unsupported("the model's chat template changes the text of a message; use a prompt without it (raw=True)")
     return at
 
