@@ -32,8 +32,8 @@ class InContextRanker(Method, pt.Estimator):
     """Ranks documents by the attention that a query pays to them inside a language model (ICR).
 
     ``bm25 % 100 >> InContextRanker()``. All documents are shown in one prompt that is read once; nothing is generated.
-    One call in one round. Windows lose what sets the method apart, and are there for lists that exceed the model's
-    context: ``strategy=SlidingWindow(20, 10)``.
+    One call in one round. For lists that exceed the model's context there is ``strategy=SlidingWindow(20, 10)``; the
+    authors found that windows rank worse.
 
     ``fit`` finds the heads that tell relevance best (QRHead, CoRe), on results of a few judged queries; afterwards
     ``heads`` names them, and so does the repr, from which the ranker can be built again. ``explain`` shows what the
@@ -122,7 +122,7 @@ class InContextRanker(Method, pt.Estimator):
     ) -> InContextRanker:
         """Finds the heads that rank best, each by itself, and ranks by their sum from now on; returns self.
 
-        Some tens of queries do. A query costs one pass of all layers.
+        The authors of QRHead took 128 queries. Each costs one pass of all layers.
 
         Args:
             topics_or_res_tr: Candidates of the queries, with their texts, as a first stage gives them.

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from models import clock, save_decoder, save_results, words
+from models import clock, save_decoder, save_results, words, workload
 
 from pyterrier_llmrank import Attention, Doc, HFModel, InContextPrompt, Question
 from pyterrier_llmrank.models.hf.asked import ask
@@ -34,9 +34,10 @@ from pyterrier_llmrank.scorers.attention import without_outliers
 
 
 def question(docs, seed=0):
-    """A query of 10 words and passages of 40 to 100."""
+    """A query of 15 words and passages of about 115, as in ``workload``."""
     rng = random.Random(seed)
-    return Question(words(10, rng), tuple(Doc(str(i), words(rng.randint(40, 100), rng)) for i in range(docs)))
+    [(_, texts)] = workload(1, docs, query=15, suffix=0, seed=seed)
+    return Question(words(15, rng), tuple(Doc(str(place), text) for place, text in enumerate(texts)))
 
 
 def scorer_of(folder, heads="all"):

@@ -7,10 +7,11 @@ import pickle
 
 import numpy as np
 import pytest
+import transformers
 from attending import by_the_paper, checkpoint, sentencepiece
 from fake_models import HashModel
 from shared_data import shared
-from tiny import CHATML, byte_tokenizer, local
+from tiny import CHATML, byte_tokenizer, local, saved
 
 from pyterrier_llmrank.core import Doc, Evidence, Question
 from pyterrier_llmrank.errors import ConfigurationError, InputError, ModelError, PromptTooLong, Unsupported
@@ -224,6 +225,18 @@ def test_a_band_lies_in_the_middle():
     assert resolved("middle", (12, 2), "any") == tuple((layer, head) for layer in (4, 5, 6, 7) for head in (0, 1))
 
 
+def test_nine_in_ten_published_heads_lie_in_the_default_band():
+    layers = {"Llama-3.1-70B-Instruct": 80, "Llama-3.2-1B-Instruct": 16, "Qwen3-8B": 36}
+    layers |= dict.fromkeys(("Llama-3.2-3B-Instruct", "Qwen2.5-7B-Instruct"), 28)
+    inside = [
+        layer / layers.get(name, 32)
+        for kind, lists in (("qr", QR), ("core", CORE))
+        for name in lists
+        for layer, _ in released(kind, name)
+    ]
+    assert len(inside) == 128 and 0.89 < np.mean([Band().start <= place < Band().end for place in inside]) < 0.91
+
+
 def test_published_heads_are_known_by_the_name_of_the_model():
     assert released("qr", "meta-llama/Meta-Llama-3.1-8B-Instruct")[:2] == ((14, 22), (13, 16))
     assert released("core", "/models/Mistral-7B-Instruct-v0.2/")[0] == (15, 21)
@@ -361,6 +374,15 @@ def test_prompts_out_of_range_are_refused(told, said):
 def test_a_band_out_of_range_is_refused():
     with pytest.raises(ConfigurationError, match="a band needs 0 <= start < end <= 1"):
         Band(0.5, 0.5)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    tokenizer = byte_tokenizer()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = transformers.BertConfig(vocab_size=len(tokenizer), **sizes)
+    folder = saved(tmp_path, tokenizer, config, transformers.AutoModelForSequenceClassification)
+    with pytest.raises(ModelError, match="has no trained language-model head"):
+        Attention(local(folder))([question()])
 
 
 def test_errors_of_the_model_come_through(folder, monkeypatch):
