@@ -39,7 +39,7 @@ from .designs import (
 from .distributed import Distributed, run_sharded
 from .errors import LLMRankError, LLMRankWarning
 from .ledger import Ledger
-from .methods import GroupwiseLLM, ListwiseLLM, PairwiseLLM, PointwiseLLM, SetwiseLLM
+from .methods import GroupwiseLLM, InContextRanker, ListwiseLLM, PairwiseLLM, PointwiseLLM, SetwiseLLM
 from .middleware import Budgeted, Cached, Recorded, Retrying
 from .models import HFModel, OpenAIModel, Sampling, VLLMModel
 from .planning import plan
@@ -48,6 +48,7 @@ from .prompts import (
     Demonstration,
     Graded,
     GroupPrompt,
+    InContextPrompt,
     ListPrompt,
     PairPrompt,
     QueryPrompt,
@@ -60,6 +61,8 @@ from .prompts import (
 )
 from .rerank import Rerank
 from .scorers import (
+    Attention,
+    Band,
     BiEncoder,
     BothOrders,
     CrossEncoder,
@@ -88,6 +91,8 @@ from .strategies import (
 
 __all__ = [
     "Answer",
+    "Attention",
+    "Band",
     "BiEncoder",
     "BothOrders",
     "Bubble",
@@ -105,6 +110,8 @@ __all__ = [
     "GroupwiseLLM",
     "HFModel",
     "Heapsort",
+    "InContextPrompt",
+    "InContextRanker",
     "Insertion",
     "Knockout",
     "LLMRankError",

@@ -42,7 +42,7 @@ DOORS = {
     "coprompt": {"core", "errors", "models", "prompts", "scorers"},
     "distributed": {"core", "costs", "errors", "ledger", "middleware"},
     "presets": PARTS | {"rerank"},
-    "methods": PARTS | {"rerank", "presets"},
+    "methods": PARTS | {"frames", "rerank", "presets", "seeds"},
     "mini": {"errors"},
     "demo": {"costs", "errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
     "__main__": {"demo"},

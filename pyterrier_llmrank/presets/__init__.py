@@ -5,6 +5,7 @@ from __future__ import annotations
 from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
 from .groupwise import dynamic_rag, group_rank, tour_rank
+from .in_context import core_heads, icr, qr_head, selective_icr
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
 from .pairwise import prp
 from .pointwise import (
@@ -28,6 +29,7 @@ __all__ = [
     "Common",
     "Options",
     "Preset",
+    "core_heads",
     "dear",
     "dear_listwise",
     "dear_pointwise",
@@ -39,6 +41,7 @@ __all__ = [
     "first_mistral",
     "full_rank",
     "group_rank",
+    "icr",
     "instruction_distillation",
     "list",
     "lrl",
@@ -47,6 +50,7 @@ __all__ = [
     "pointwise_qlm",
     "pointwise_yes_no",
     "prp",
+    "qr_head",
     "qwen3_reranker",
     "rank1",
     "rank_gpt",
@@ -61,6 +65,7 @@ __all__ = [
     "rearank",
     "reason_rank",
     "retro_star",
+    "selective_icr",
     "setwise",
     "setwise_sft",
     "tf_rank",

@@ -6,6 +6,7 @@ from .demonstrations import Demonstrated, Demonstration
 from .examples import Similar, hardest
 from .graded import RG_2L, RG_3L, RG_4L, Graded
 from .groupwise import REASONED_SCORES, GroupPrompt
+from .in_context import InContextPrompt
 from .layouts import Dialogue, OneMessage
 from .listwise import REASONED, ListPrompt
 from .pairwise import PairPrompt
@@ -30,6 +31,7 @@ __all__ = [
     "Dialogue",
     "Graded",
     "GroupPrompt",
+    "InContextPrompt",
     "LabelLogit",
     "ListPrompt",
     "OneMessage",

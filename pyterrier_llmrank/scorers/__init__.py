@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from .attention import Attention
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
+from .heads import Band
 from .orders import BothOrders, Shuffled
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
@@ -15,6 +17,8 @@ from .replay import Replay
 from .stepped import Stepped
 
 __all__ = [
+    "Attention",
+    "Band",
     "BiEncoder",
     "BothOrders",
     "CrossEncoder",

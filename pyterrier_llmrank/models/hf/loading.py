@@ -85,6 +85,7 @@ class Loaded:
         self.network = network
         self.tokenizer = tokenizer
         self.packs: dict[bool, bool] = {}  # whether packed rows are exact, by whether inputs exceed ``window``
+        self.attends: float | None = None  # how far attention weights that are read quickly are off; not known at first
 
     @property
     def device(self) -> torch.device:
