@@ -130,4 +130,6 @@ class Part(NamedTuple):
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The document with the query."""
         query, text = self.prompt.question(query), self.prompt.passage(texts[0])
-        return Prompt((Message("user", self.prompt.template.format(query=query, label=self.label, text=text)),), raw=True)
+        return Prompt(
+            (Message("user", self.prompt.template.format(query=query, label=self.label, text=text)),), raw=True
+        )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .bi_encoder import BiEncoder
+from .cross_attention import CrossAttention
 from .cross_encoder import CrossEncoder
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
+from .fusion import FusionInDecoder
 from .orders import BothOrders, Shuffled
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
@@ -17,8 +19,10 @@ from .stepped import Stepped
 __all__ = [
     "BiEncoder",
     "BothOrders",
+    "CrossAttention",
     "CrossEncoder",
     "Ensemble",
+    "FusionInDecoder",
     "Prompted",
     "QueryLikelihood",
     "Reasoned",

@@ -9,8 +9,7 @@ from typing import Any
 
 from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models import HFModel, Model
-from pyterrier_llmrank.models.hf.fused import FusedModel
+from pyterrier_llmrank.models import FusedModel, HFModel, Model
 from pyterrier_llmrank.prompts.base import Template
 from pyterrier_llmrank.prompts.fused import FusedPrompt
 from pyterrier_llmrank.prompts.truncation import fit

@@ -12,7 +12,7 @@ from pyterrier_llmrank.errors import ModelError, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, TokenLogprobs
 
 from .fusing import fused
-from .model import HFModel
+from .model import NOTHING, HFModel
 from .text import Rendered
 
 
@@ -74,6 +74,8 @@ class FusedModel(HFModel):
         rendered = [self._text.render(prompt) for prompt in prompts]
         rows = self._parts(prompts)
         for parts in rows:
+            if not parts:
+                raise ModelError(NOTHING)
             for part in parts:
                 self._check_length(len(part))
         return rendered, [[*chain.from_iterable(parts)] for parts in rows]
