@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
+from .fusion import list_t5, lit5_distill, lit5_score
 from .groupwise import dynamic_rag, group_rank, tour_rank
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
 from .pairwise import prp
@@ -41,6 +42,9 @@ __all__ = [
     "group_rank",
     "instruction_distillation",
     "list",
+    "list_t5",
+    "lit5_distill",
+    "lit5_score",
     "lrl",
     "mono_t5",
     "mxbai_rerank_v2",
