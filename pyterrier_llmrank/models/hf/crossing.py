@@ -72,7 +72,7 @@ def attended(model: FusedModel, prompts: Sequence[Prompt], skipped: Sequence[int
             growing = Growing(loaded, chosen, [starts[item] for item in batch], pad_token(loaded))
             written = _greedy(loaded, growing, len(batch), max_tokens)
             sides = [[*starts[item], *new[:-1]] for item, new in zip(batch, written, strict=True)]
-            tokens = _to_tokens(loaded, growing.fixed, sides).double().cpu().numpy()  # (batch, tokens)
+            tokens = _to_tokens(loaded, growing._fixed, sides).double().cpu().numpy()  # (batch, tokens)
         for item, row, new, shares in zip(batch, chosen, written, tokens, strict=True):
             parts = np.array([shares[min(a + skipped[item], b) : b].sum() for a, b in parts_of(row, end)])
             results[item] = Attended(parts, Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new)))

@@ -25,16 +25,13 @@ class Growing:
         sequences: What it reads (its encoder, for an encoder-decoder).
         starts: What the decoder's side of each starts with; empty for a decoder.
         pad: A token to fill gaps with.
-
-    Attributes:
-        fixed: What the network is given at every run: the states of its encoder, and their mask.
     """
 
     def __init__(self, loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], pad: int) -> None:
         self._loaded, self._pad = loaded, pad
         self._both = bool(loaded.network.config.is_encoder_decoder)
         self._cache, self._gaps = new_cache(loaded), gaps_allowed(loaded)
-        self.fixed = _encoded(loaded, sequences, pad) if self._both else {}
+        self._fixed = _encoded(loaded, sequences, pad) if self._both else {}
         shared = 0 if self._both else share(loaded, self._cache, sequences)
         self._waiting = [row[shared:] for row in (starts if self._both else sequences)]
         self._lengths = [shared] * len(sequences)
@@ -74,7 +71,7 @@ class Growing:
         if not self._both and takes_positions(self._loaded):
             given["position_ids"] = positions
         tensors = {name: torch.tensor(rows, device=self._loaded.device) for name, rows in given.items()}
-        return {**tensors, **self.fixed, "past_key_values": self._cache, "use_cache": True}
+        return {**tensors, **self._fixed, "past_key_values": self._cache, "use_cache": True}
 
 
 def new_cache(loaded: Loaded) -> Any:  # noqa: ANN401 - transformers is imported lazily
