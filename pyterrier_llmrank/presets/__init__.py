@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .bge import bge_gemma
 from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
 from .fusion import list_t5, lit5_distill, lit5_score
@@ -29,6 +30,7 @@ __all__ = [
     "Common",
     "Options",
     "Preset",
+    "bge_gemma",
     "dear",
     "dear_listwise",
     "dear_pointwise",

@@ -363,9 +363,9 @@ def test_a_name_or_a_model_will_do(t5, build):
 @each
 def test_what_cannot_be_looked_into_is_refused(build, t5, tmp_path):
     kind = type(build(t5))
-    with pytest.raises(ConfigurationError, match="looks inside a.* model: pass its name"):
+    with pytest.raises(ConfigurationError, match=r"looks inside a.* model: pass its name"):
         kind(HashModel())
-    with pytest.raises(Unsupported, match="needs an encoder-decoder such as T5.*LlamaForCausalLM; show its documents"):
+    with pytest.raises(Unsupported, match=r"needs an encoder-decoder such as T5.*LlamaForCausalLM; show its documents"):
         kind(decoder(tmp_path))(QUESTIONS[:1])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pyterrier_llmrank.errors import ConfigurationError, ModelError
+from pyterrier_llmrank.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -82,14 +82,14 @@ def shorten(config: PretrainedConfig, layers: int, name: str) -> None:
     """Leaves a configuration the first ``layers`` layers of its network, behind which its head comes at once.
 
     Raises:
-        ConfigurationError: There are fewer, or the network has two sides.
+        ModelError: There are fewer, or the network has two sides.
     """
     own = config.get_text_config(decoder=True)
     there = None if config.is_encoder_decoder else getattr(own, "num_hidden_layers", None)
     if there is None:
-        raise ConfigurationError(f"layers= is for networks of one stack of layers, and {name} is a {config.model_type}")
+        raise ModelError(f"layers= is for networks of one stack of layers, and {name} is a {config.model_type}")
     if not 1 <= layers <= there:
-        raise ConfigurationError(f"layers must be 1 to {there}, the layers of {name}, got {layers}")
+        raise ModelError(f"layers must be 1 to {there}, the layers of {name}, got {layers}")
     for field, value in vars(own).items():
         if isinstance(value, list | tuple) and len(value) == there and field.endswith(("layers", "types", "pattern")):
             setattr(own, field, value[:layers])  # such as which layers see only a window
