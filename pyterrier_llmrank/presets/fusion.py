@@ -46,17 +46,22 @@ LIT5_PAPER = (
     source=LIT5_TABLES,
 )
 def lit5_distill(
-    model: Name = "castorini/LiT5-Distill-base-v2", *, decode: Decode = "generate", **options: Unpack[Options]
+    model: Name = "castorini/LiT5-Distill-base-v2",
+    *,
+    window: int = 20,
+    decode: Decode = "generate",
+    **options: Unpack[Options],
 ) -> Rerank:
     """Windows of 20 passages by 10, each passage encoded alone with the query, the order written (LiT5-Distill).
 
     Args:
-        model: The checkpoint; those of the second version also know 100 passages at once.
+        model: The checkpoint.
+        window: Passages of a window, which goes on by half of them; checkpoints of the second version know up to 100.
         decode: "generate" as the authors do, or "constrained": the decoder runs only where there is a choice.
         **options: See ``Options``; 150 tokens of a passage with the query unless ``max_length`` says otherwise.
     """
     scorer = FusionInDecoder(engine(model, options, max_length=TOKENS), prompt=replace(LIT5, decode=decode))
-    return reranker(SlidingWindow(), scorer, **options)
+    return reranker(SlidingWindow(window, max(1, window // 2)), scorer, **options)
 
 
 @preset(

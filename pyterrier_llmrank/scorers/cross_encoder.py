@@ -105,7 +105,7 @@ class CrossEncoder(Alone, LocalEncoder):
 
     @cached_property
     def _loaded(self) -> Loaded:
-        return load("tokens" if self.pooling else self.kind, self._checkpoint())
+        return load("tokens" if self.pooling else "classifier", self._checkpoint())
 
     def load(self) -> None:
         """Loads the network and checks its labels, and the tokenizer's end token where it is needed."""

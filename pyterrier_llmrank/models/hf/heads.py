@@ -103,7 +103,7 @@ def quietly(layers: int | None) -> Iterator[None]:
 
     before = logging.get_verbosity()
     if layers is not None:
-        logging.set_verbosity_error()
+        logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
