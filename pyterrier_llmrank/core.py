@@ -203,7 +203,7 @@ def spelled(part: object) -> str:
 def brief(value: Any) -> str:  # noqa: ANN401 - any dataclass
     """The repr of a dataclass without the fields that have their default value: the call that rebuilds it."""
     parts = []
-    for field in fields(value):
+    for field in sorted(fields(value), key=lambda field: bool(field.kw_only)):  # as calls are written
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         if not (field.init and field.repr) or (default is not MISSING and getattr(value, field.name) == default):
             continue

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .base import ChoiceScores, Generation, Model, Permutation, Sampling, TokenLogprobs
-from .hf import HFModel
+from .hf import FusedModel, HFModel
 from .http import OpenAIModel
 from .named import as_model
 from .vllm import VLLMModel
 
 __all__ = [
     "ChoiceScores",
+    "FusedModel",
     "Generation",
     "HFModel",
     "Model",

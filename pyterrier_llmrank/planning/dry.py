@@ -110,7 +110,7 @@ class DryModel:
     @property
     def can(self) -> frozenset[Primitive]:
         """Everything: what the model cannot do was said when the scorer was made."""
-        return frozenset({"choices", "continuation", "generate", "attention"})
+        return frozenset({"choices", "continuation", "generate", "constrained", "attention"})
 
     @cached_property
     def _ruler(self) -> Ruler:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .bge import bge_gemma
 from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
+from .fusion import list_t5, lit5_distill, lit5_score
 from .groupwise import dynamic_rag, group_rank, tour_rank
 from .in_context import core_heads, icr, qr_head, selective_icr
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
@@ -30,6 +32,7 @@ __all__ = [
     "Options",
     "Preset",
     "core_heads",
+    "bge_gemma",
     "dear",
     "dear_listwise",
     "dear_pointwise",
@@ -44,6 +47,9 @@ __all__ = [
     "icr",
     "instruction_distillation",
     "list",
+    "list_t5",
+    "lit5_distill",
+    "lit5_score",
     "lrl",
     "mono_t5",
     "mxbai_rerank_v2",

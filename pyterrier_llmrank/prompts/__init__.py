@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .demonstrations import Demonstrated, Demonstration
 from .examples import Similar, hardest
+from .fused import FusedPrompt
 from .graded import RG_2L, RG_3L, RG_4L, Graded
 from .groupwise import REASONED_SCORES, GroupPrompt
 from .in_context import InContextPrompt
@@ -29,6 +30,7 @@ __all__ = [
     "Demonstrated",
     "Demonstration",
     "Dialogue",
+    "FusedPrompt",
     "Graded",
     "GroupPrompt",
     "InContextPrompt",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from .attention import Attention
 from .bi_encoder import BiEncoder
+from .cross_attention import CrossAttention
 from .cross_encoder import CrossEncoder
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
 from .heads import Band
+from .fusion import FusionInDecoder
 from .orders import BothOrders, Shuffled
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
@@ -21,8 +23,10 @@ __all__ = [
     "Band",
     "BiEncoder",
     "BothOrders",
+    "CrossAttention",
     "CrossEncoder",
     "Ensemble",
+    "FusionInDecoder",
     "Prompted",
     "QueryLikelihood",
     "Reasoned",

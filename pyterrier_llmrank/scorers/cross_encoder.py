@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyterrier_llmrank.core import Answer, Question, Usage
+from pyterrier_llmrank.core import Answer, Prompt, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, encode, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled, run_encoder
+from pyterrier_llmrank.models.hf.loading import Loaded, load
 from pyterrier_llmrank.models.hf.weightless import weightless
-from pyterrier_llmrank.prompts.base import check_template
+from pyterrier_llmrank.prompts.base import chat, check_template
+from pyterrier_llmrank.prompts.truncation import fit
 
 from .alone import Alone, regrouped, usage
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,10 +37,17 @@ class CrossEncoder(Alone, LocalEncoder):
         max_query_tokens: Tokens to keep of a query, in its template.
         max_doc_tokens: Tokens to keep of a document, in its template; all that fit by default.
         closed: Whether the tokenizer's end token closes an input, also where the tokenizer does not put it there.
+        template: For checkpoints that read one text in place of a pair: text with ``{query}`` and ``{text}``. Documents
+            are cut so that its end stays.
+        pooling: For checkpoints with a head on every token (``…ForTokenClassification``): "mean", "cls" (the first
+            token's score) or "last". As such a head is linear, the mean of its scores is a dense layer on the mean of
+            the states.
 
     Raises:
-        ConfigurationError: An argument is out of range, or a template lacks its field.
-        ModelError: On first use, if the checkpoint has another head, or no end token to close inputs with.
+        ConfigurationError: An argument is out of range, a template lacks its field, or ``template`` is given beside
+            what belongs to pairs.
+        ModelError: On first use, if the checkpoint has another head, or no end token to close inputs with. T5 that
+            answers in words (monoT5) is read by presets, which the message names.
 
     Examples:
         RankLLaMA (``max_doc_tokens=2045`` for the document checkpoints), with title and text in the text column. Its
@@ -51,9 +65,14 @@ class CrossEncoder(Alone, LocalEncoder):
                 doc_template="document: {text}", max_query_tokens=32, max_doc_tokens=193,
             )
 
+        RankT5 without a decoder, as an encoder with a dense layer that was trained in transformers::
+
+            CrossEncoder(folder, template="Query: {query} Document: {text}", pooling="mean", max_length=512)
+
     Reference:
         Nogueira and Cho, 2019 (monoBERT); Ma et al., 2023 (RankLLaMA), section 3.2, with the lengths of its published
-        code: 3 of a passage's 164 tokens are kept for special ones; Abdallah et al., 2025 (DeAR): 3 of 196.
+        code: 3 of a passage's 164 tokens are kept for special ones; Abdallah et al., 2025 (DeAR): 3 of 196;
+        Zhuang et al., 2022 (RankT5), section 4.2, for encoders alone.
     """
 
     query_template: str = field(default="{query}", kw_only=True)
@@ -61,6 +80,8 @@ class CrossEncoder(Alone, LocalEncoder):
     max_query_tokens: int | None = field(default=None, kw_only=True)
     max_doc_tokens: int | None = field(default=None, kw_only=True)
     closed: bool = field(default=False, kw_only=True)
+    template: str | None = field(default=None, kw_only=True)
+    pooling: Pooling | None = field(default=None, kw_only=True)
 
     kind = "classifier"
 
@@ -72,6 +93,19 @@ class CrossEncoder(Alone, LocalEncoder):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1 token, got {value}")
+        if self.pooling not in (None, "mean", "cls", "last"):
+            raise ConfigurationError(f"pooling must be 'mean', 'cls' or 'last', got {self.pooling!r}")
+        if self.template is not None:
+            check_template(self.template, ["query", "text"])
+            if (self.query_template, self.doc_template, self.max_query_tokens) != ("{query}", "{text}", None):
+                raise ConfigurationError(
+                    "query_template, doc_template and max_query_tokens are for pairs of texts; leave them out beside "
+                    "template"
+                )
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return load("tokens" if self.pooling else "classifier", self._checkpoint())
 
     def load(self) -> None:
         """Loads the network and checks its labels, and the tokenizer's end token where it is needed."""
@@ -87,7 +121,7 @@ class CrossEncoder(Alone, LocalEncoder):
             return []
         self.load()
         inputs = self._inputs(questions)
-        logits = run_encoder(self._loaded, inputs, self._budget, lambda out, mask: out.logits.float())
+        logits = run_encoder(self._loaded, inputs, self._budget, self._logits)
         scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
         return regrouped(questions, zip(scores, map(usage, inputs), strict=True))
 
@@ -96,11 +130,32 @@ class CrossEncoder(Alone, LocalEncoder):
         inputs = weightless(self)._inputs(questions)
         return [answer.usage for answer in regrouped(questions, ((0.0, usage(one)) for one in inputs))]
 
+    def _logits(self, out: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - of every network its own
+        """Of each input, (batch, labels)."""
+        logits: Tensor = out.logits.float()
+        return logits if self.pooling is None else pooled(logits, mask, self.pooling)
+
     def _inputs(self, questions: Sequence[Question]) -> list[Encoded]:
         """What is read for each document in turn."""
-        pairs = [(one.query, doc.text) for one in questions for doc in one.docs]
-        queries = [self.query_template.format(query=self.plain(query)) for query, _ in pairs]
-        texts = [self.doc_template.format(text=self.plain(text)) for _, text in pairs]
-        limits = Limits(self.context, self.max_query_tokens, self.max_doc_tokens)
+        pairs = [(self.plain(one.query), self.plain(doc.text)) for one in questions for doc in one.docs]
         end = [self._loaded.tokenizer.eos_token_id] if self.closed else []
+        if self.template is not None:
+            asked = [(query, [text]) for query, text in pairs]
+            text = OneText(self.template)
+            cut = fit(text, asked, self, reserve=[len(end)] * len(asked), max_doc_tokens=self.max_doc_tokens)
+            inputs = encode(self._loaded, [one.prompt.messages[0].content for one in cut], None, Limits(), end)
+            return [one._replace(lost=own.lost) for one, own in zip(inputs, cut, strict=True)]
+        queries = [self.query_template.format(query=query) for query, _ in pairs]
+        texts = [self.doc_template.format(text=text) for _, text in pairs]
+        limits = Limits(self.context, self.max_query_tokens, self.max_doc_tokens)
         return encode(self._loaded, queries, texts, limits, end)
+
+
+class OneText(NamedTuple):
+    """Renders a query and a document as one text."""
+
+    template: str
+
+    def render(self, query: str, texts: Sequence[str]) -> Prompt:
+        """The text."""
+        return chat(self.template.format(query=query, text=texts[0]))

@@ -135,13 +135,14 @@ def labels_of(folder, expected):
 
 
 @quiet
-def test_mono_t5_scores_are_those_of_pyterrier_t5_whatever_the_batch(mono_fixture):
+@pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
+def test_mono_t5_scores_are_those_of_pyterrier_t5_whatever_the_batch(mono_fixture, batch_tokens):
     expected = json.loads((mono_fixture / "expected.json").read_text(encoding="utf-8"))
     yes, no = labels_of(mono_fixture, expected)
     template = presets.mono_t5(HashModel()).scorer.prompt.template
     prompt = YesNo(template, yes, no, raw=True, passage=VERBATIM, question=VERBATIM)
     rows = expected["rows"]
-    answers = Prompted(prompt, local(mono_fixture / "model"))(
+    answers = Prompted(prompt, local(mono_fixture / "model", batch_tokens=batch_tokens))(
         [Question(row["query"], (Doc(row["docno"], row["text"]),)) for row in rows]
     )
     ours = -np.log1p(np.exp([-answer.scores[0] for answer in answers]))  # log P(true) among the two
@@ -150,12 +151,13 @@ def test_mono_t5_scores_are_those_of_pyterrier_t5_whatever_the_batch(mono_fixtur
 
 
 @quiet
-def test_duo_t5_probabilities_are_those_of_pyterrier_t5_whatever_the_batch(mono_fixture):
+@pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
+def test_duo_t5_probabilities_are_those_of_pyterrier_t5_whatever_the_batch(mono_fixture, batch_tokens):
     expected = json.loads((mono_fixture / "expected.json").read_text(encoding="utf-8"))
     preset = presets.duo_t5(HashModel())
     template, labels = preset.scorer.prompt.template, tuple(labels_of(mono_fixture, expected))
     prompt = PairPrompt(template=template, labels=labels, raw=True, passage=VERBATIM, question=VERBATIM)
-    scorer = Prompted(prompt, local(mono_fixture / "model"))
+    scorer = Prompted(prompt, local(mono_fixture / "model", batch_tokens=batch_tokens))
     for qid in ("q1", "q2", "q3"):
         rows = [row for row in expected["rows"] if row["qid"] == qid]
         docs = [Doc(row["docno"], row["text"]) for row in rows]
@@ -166,7 +168,7 @@ def test_duo_t5_probabilities_are_those_of_pyterrier_t5_whatever_the_batch(mono_
             return list(np.stack([first, 1 - first], axis=1))  # pyterrier_t5 adds log p and 1 - log p, for p and 1 - p
 
         official = [expected["duo"]["batch_size=1"][doc.docno] for doc in docs]
-        np.testing.assert_allclose(run(preset.strategy(len(docs), len(docs)), ask), official, atol=1e-4)
+        np.testing.assert_allclose(run(preset.strategy(len(docs), len(docs)), ask), official, atol=1e-5)
 
 
 # They run

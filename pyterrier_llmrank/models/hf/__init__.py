@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .fused import FusedModel
 from .model import HFModel
 
-__all__ = ["HFModel"]
+__all__ = ["FusedModel", "HFModel"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import PromptTooLong
 
 from .batching import Budget, in_batches
@@ -38,6 +39,15 @@ class LocalEncoder(Local):
     def plain(self, text: str) -> str:
         """``text`` with a space inside every control token of this tokenizer."""
         return self._control.plain(text)
+
+    def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """Where each token of each text ends, in characters."""
+        return self._control.ends(texts)
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, a text by itself, with those that the tokenizer puts around it."""
+        texts = [prompt.messages[0].content for prompt in prompts]
+        return [len(one.ids) for one in encode(self._loaded, texts, None, Limits())]
 
 
 class Encoded(NamedTuple):

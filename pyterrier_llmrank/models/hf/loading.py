@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFound
 
 from .adapters import Adapter, find_adapter, merged
 from .devices import pick_device, pick_dtype
+from .heads import Kind, auto_class, check_head, quietly, shorten
 from .hub import REMEDY, Where, explained, failure, is_path, where
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-Kind = Literal["language", "classifier", "encoder"]
-
-HEADS = {  # task, what the names of its architectures hold, what to use instead
-    "language": (
-        "language-model",
-        "ForCausalLM|LMHead|Seq2SeqLM|ConditionalGeneration",
-        "a language model, or CrossEncoder or BiEncoder for an encoder",
-    ),
-    "classifier": (
-        "sequence-classification",
-        "SequenceClassification",
-        "a cross-encoder checkpoint, or PointwiseLLM for a language model",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -47,6 +32,7 @@ class Checkpoint:
         dtype: "float32", "bfloat16" or "float16"; half precision on a GPU, float32 on a CPU by default.
         trust_remote_code: Whether code that comes with the weights may be run.
         adapter: Folder or name of what is merged into the weights.
+        layers: How many layers to load; all by default.
     """
 
     name: str
@@ -55,6 +41,7 @@ class Checkpoint:
     dtype: str | None = None
     trust_remote_code: bool = False
     adapter: str | None = None
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         for name in self._names:
@@ -228,35 +215,21 @@ def _from_pretrained(
     }
     labels = adapter.labels() if adapter is not None and kind == "classifier" else None
     config = transformers.AutoConfig.from_pretrained(base.name, **shared, **({"num_labels": labels} if labels else {}))
-    auto: Any = transformers.AutoModel
-    if kind == "language":
-        auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    elif kind == "classifier":
-        auto = transformers.AutoModelForSequenceClassification
+    auto = auto_class(kind, config)
     if labels is None:
-        _check_head(kind, base, config)
+        check_head(kind, base.name, config)
+    if base.layers is not None:
+        shorten(config, base.layers, base.name)
     source = {**shared, "revision": "main"} if adapter and adapter.has_tokenizer else shared
     text = str(adapter.folder) if adapter and adapter.has_tokenizer else base.name
     tokenizer = transformers.AutoTokenizer.from_pretrained(text, truncation_side="right", **source)
     own = {"config": config, "dtype": dtype, "adapter_kwargs": {"local_files_only": local_files_only}, **shared}
-    try:  # without adapter_kwargs transformers would ask the hub for an adapter
-        return auto.from_pretrained(base.name, use_safetensors=True, **own), tokenizer
-    except OSError:
-        try:  # older checkpoints are pickles, of which torch reads tensors and nothing that runs
-            return auto.from_pretrained(base.name, use_safetensors=False, weights_only=True, **own), tokenizer
+    with quietly(base.layers):
+        try:  # without adapter_kwargs transformers would ask the hub for an adapter
+            return auto.from_pretrained(base.name, use_safetensors=True, **own), tokenizer
         except OSError:
-            pass
-        raise
-
-
-def _check_head(kind: Kind, checkpoint: Checkpoint, config: PretrainedConfig) -> None:
-    """A head that was not trained would be made up at random, and so would its scores."""
-    if kind == "encoder" or (kind == "language" and not config.architectures):
-        return
-    task, trained, instead = HEADS[kind]
-    if any(re.search(trained, name) for name in config.architectures or []):
-        return
-    found = ", ".join(config.architectures or ["no architecture named"])
-    raise ModelError(
-        f"{checkpoint.name} has no trained {task} head ({found}), so its scores would be random; use {instead}"
-    )
+            try:  # older checkpoints are pickles, of which torch reads tensors and nothing that runs
+                return auto.from_pretrained(base.name, use_safetensors=False, weights_only=True, **own), tokenizer
+            except OSError:
+                pass
+            raise

@@ -11,7 +11,8 @@ from pyterrier_llmrank.core import brief
 from pyterrier_llmrank.errors import ConfigurationError
 
 from .batching import Budget
-from .loading import Checkpoint, Kind, Loaded, load
+from .heads import Kind
+from .loading import Checkpoint, Loaded, load
 
 GPU_TOKENS, CPU_TOKENS = 16_384, 2_048
 GPU_LOGITS, CPU_LOGITS = 2**28, 2**26  # of one batch, in float32: at most 1 GiB, and 256 MiB
@@ -32,6 +33,7 @@ class Local:
         trust_remote_code: Whether code that comes with the weights may be run.
         adapter: A LoRA adapter, by folder or name on the hub, that is merged into the weights of ``name``. Where
             ``name`` itself is an adapter, its base is found by what the adapter says of it.
+        layers: Layers to load and run, the first ones; the head is read behind the last of them. All by default.
 
     Raises:
         MissingExtra: On first use: there is an adapter, but peft is not installed.
@@ -48,6 +50,7 @@ class Local:
     max_length: int | None = None
     trust_remote_code: bool = False
     adapter: str | None = None
+    layers: int | None = None
 
     kind: ClassVar[Kind]
 
@@ -61,9 +64,12 @@ class Local:
         for size, value in (("batch_tokens", self.batch_tokens), ("max_length", self.max_length)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{size} must be at least 1 token, got {value}")
+        if self.layers is not None and self.layers < 1:
+            raise ConfigurationError(f"layers must be at least 1, got {self.layers}")
 
     def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.name, self.revision, self.device, self.dtype, self.trust_remote_code, self.adapter)
+        own = self.name, self.revision, self.device, self.dtype, self.trust_remote_code, self.adapter, self.layers
+        return Checkpoint(*own)
 
     @cached_property
     def _loaded(self) -> Loaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def unpadded(loaded: Loaded, mask: Tensor) -> Iterator[None]:
     import torch
 
     body: Any = loaded.network.base_model
+    told = "position_ids" in signature(body.forward).parameters  # T5's encoder knows distances alone
     real = mask.bool()
     ends = [0, *real.sum(1).cumsum(0).tolist()]
     layout = Layout([Segment(start, end) for start, end in pairwise(ends)])
@@ -36,7 +38,9 @@ def unpadded(loaded: Loaded, mask: Tensor) -> Iterator[None]:
     def pack(_: object, args: tuple[Tensor, ...], given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
         if args:
             [given["input_ids"]] = args
-        given |= {"position_ids": places, "attention_mask": None}
+        given["attention_mask"] = None
+        if told:
+            given["position_ids"] = places
         for name in ("input_ids", "token_type_ids"):
             if given.get(name) is not None:
                 given[name] = given[name][real][None]
