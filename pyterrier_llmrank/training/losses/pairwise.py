@@ -81,9 +81,8 @@ def permutation_targets(order: Tensor, docs: int) -> tuple[Tensor, Tensor]:
         InputError: A place is out of range, or named twice for one list.
     """
     if bool((order >= docs).any()) or bool((order < -1).any()):
-        raise InputError(
-            f"places of {docs} documents are 0 to {docs - 1}, and -1 for none, got {sorted(set(order.flatten().tolist()))}"
-        )
+        found = sorted(set(order.flatten().tolist()))
+        raise InputError(f"places of {docs} documents are 0 to {docs - 1}, and -1 for none, got {found}")
     spare = torch.where(order < 0, docs, order)  # one column more, for those that are none
     times = torch.zeros(len(order), docs + 1, dtype=torch.long, device=order.device)
     times.scatter_add_(1, spare, torch.ones_like(spare))
