@@ -67,6 +67,8 @@ CHOICES = {
     "rank_net by_squares": partial(losses.rank_net, weight=losses.by_squares),
     "list_mle": losses.list_mle,
     "position_aware_list_mle": losses.position_aware_list_mle,
+    "rank_list": losses.rank_list,
+    "rank_list skips": partial(losses.rank_list, skips=(1, 2)),
     "lambda_loss even": partial(losses.lambda_loss, weight=None),
     "lambda_loss lambda_rank": partial(losses.lambda_loss, weight=losses.lambda_rank),
     "lambda_loss ndcg_loss2": partial(losses.lambda_loss, weight=losses.ndcg_loss2),

@@ -92,6 +92,14 @@ def ranks(values: Tensor, mask: Tensor) -> Tensor:
     return order.argsort(dim=1).to(values.dtype) + 1
 
 
+def levels(lists: Lists) -> Tensor:
+    """How many different targets of the list are higher than a document's, (batch, docs), as floats."""
+    equal = lists.targets.unsqueeze(2) == lists.targets.unsqueeze(1)
+    repeated = (equal & both(lists.mask)).tril(-1).any(dim=2)  # the same target stands further left
+    higher = ordered(lists).transpose(1, 2) & ~repeated.unsqueeze(1)  # (batch, i, j): j is above i
+    return higher.sum(dim=2).to(lists.scores)
+
+
 def gains(lists: Lists) -> Tensor:
     """``2 ** target - 1``, (batch, docs); a target below 0 is worth 0."""
     return torch.exp2(lists.targets.clamp(min=0.0)) - 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .lists import Lists, average, differences, log_shares, ordered, prepared, shares
+from .lists import Lists, average, differences, levels, log_shares, ordered, prepared, shares
 
 
 def list_net(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -100,6 +102,35 @@ def position_aware_list_mle(scores: Tensor, targets: Tensor, mask: Tensor | None
     weights = weights - torch.exp2(-left.amax(dim=1, keepdim=True).to(lists.scores))
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-10)
     return average((weights * _surprise(lists)).sum(dim=1), lists.mask.any(dim=1))
+
+
+def rank_list(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, skips: Sequence[int] = (1,)) -> Tensor:
+    """Log of one plus the odds of every wrong order among near neighbours of the targets' order.
+
+    RankNet for a list: the product of its neighbours' odds, bounded from below by their sum in the log.
+
+    Args:
+        scores: Log-odds up to a constant of each list, (batch, docs).
+        targets: Higher is better, (batch, docs); only their order counts.
+        mask: True where a document is real, (batch, docs); None where all are.
+        skips: How many different targets apart compared documents are: 1 for neighbours; more of them, added while
+            training goes on, for the whole order.
+
+    Returns:
+        Mean over lists, in nats, a scalar.
+
+    Raises:
+        InputError: A target is NaN, or shapes differ.
+
+    Reference:
+        Naini et al., 2025 (RankList), after their abstract; how their equations weigh near and far is not known here.
+    """
+    lists = prepared(scores, targets, mask)
+    apart = differences(levels(lists)).abs()
+    compared = ordered(lists) & torch.isin(apart, torch.tensor(skips).to(apart))
+    lowest = torch.finfo(lists.scores.dtype).min
+    leads = (-differences(lists.scores)).masked_fill(~compared, lowest)  # of the worse over the better
+    return average(functional.softplus(leads.flatten(1).logsumexp(dim=1)), lists.mask.any(dim=1))
 
 
 def circle(

@@ -34,7 +34,7 @@ def pg_rank(
         temperature: Scores are divided by it.
         k: Cutoff of nDCG.
         to_go: Whether the choice at a place is credited with the gains from there on only; the expected gradient is
-            the same, its variance lower.
+            the same, and on long lists varies far less.
         generator: Of the draws, on the scores' device; None for torch's own.
 
     Returns:
