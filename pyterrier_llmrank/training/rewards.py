@@ -174,7 +174,8 @@ def advantages(rewards: ArrayLike) -> NDArray[np.float64]:
     given = np.asarray(rewards, dtype=np.float64)
     centred = given - given.mean(axis=-1, keepdims=True)
     spread = given.std(axis=-1, keepdims=True)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+    scaled: NDArray[np.float64] = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+    return scaled
 
 
 def ndcg(order: Sequence[int], grades: Sequence[float], *, k: int = 10) -> float:
