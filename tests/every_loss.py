@@ -107,6 +107,13 @@ OTHERS = {
 }
 
 EVERY = {**POINTWISE, **BINARY, **ORDERS, **DISTANCES, **OTHERS}
+PER_LIST = (
+    *("list_net", "kl_divergence", "softmax_cross_entropy", "list_mle", "position_aware_list_mle", "rank_list"),
+    *("circle", "lipo_lambda", "approx_ndcg", "approx_mrr", "neural_ndcg", "neural_ndcg transposed", "pearson"),
+    "root_mean_squared_error",
+)
+"""Means over lists; the others are means over documents or pairs of all lists together, or draw at random."""
+
 SHIFT_INVARIANT = {**BINARY, **ORDERS, **DISTANCES, **OTHERS}
 del SHIFT_INVARIANT["circle"]  # its similarities have a scale: 0 to 1
 del SHIFT_INVARIANT["first_joint"]  # its letters compete with every other token

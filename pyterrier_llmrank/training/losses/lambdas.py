@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -78,7 +79,7 @@ def lambda_loss(
     if k is not None:
         top = ranks(lists.scores, lists.mask) <= k
         pairs = pairs & top.unsqueeze(2) & top.unsqueeze(1)
-    losses = functional.softplus(-sigma * differences(lists.scores)) / torch.log(torch.tensor(2.0))
+    losses = functional.softplus(-sigma * differences(lists.scores)) / math.log(2)
     if weight is not None:
         losses = weight(lists, k).detach() * losses
     return average(losses, pairs) if reduction == "mean" else torch.where(pairs, losses, 0.0).sum()

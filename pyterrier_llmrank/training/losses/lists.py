@@ -92,6 +92,13 @@ def ranks(values: Tensor, mask: Tensor) -> Tensor:
     return order.argsort(dim=1).to(values.dtype) + 1
 
 
+def shared_ranks(lists: Lists) -> Tensor:
+    """Ranks of the targets from 1, (batch, docs); equals share the mean of theirs."""
+    ahead = -differences(lists.targets)  # of rival j over i: (batch, i, j)
+    places = (ahead > 0).to(ahead) + (ahead == 0).to(ahead) / 2
+    return 1 + torch.where(both(lists.mask), places, 0.0).sum(dim=2)
+
+
 def levels(lists: Lists) -> Tensor:
     """How many different targets of the list are higher than a document's, (batch, docs), as floats."""
     equal = lists.targets.unsqueeze(2) == lists.targets.unsqueeze(1)

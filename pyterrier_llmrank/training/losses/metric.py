@@ -16,6 +16,7 @@ from .lists import (
     gains,
     ideal_dcg,
     prepared,
+    shared_ranks,
     shares_of_ideal,
 )
 from .sorting import neural_sort, sinkhorn
@@ -145,10 +146,3 @@ def smooth_ranks(lists: Lists, temperature: float) -> Tensor:
     """One plus, for each rival, the sigmoid of its lead, (batch, docs)."""
     leads = torch.sigmoid(-differences(lists.scores) / temperature)
     return 1 + torch.where(both(lists.mask), leads, 0.0).sum(dim=2)
-
-
-def shared_ranks(lists: Lists) -> Tensor:
-    """Ranks of the targets from 1, (batch, docs); equals share the mean of theirs."""
-    ahead = -differences(lists.targets)  # of rival j over i: (batch, i, j)
-    places = (ahead > 0).to(ahead) + (ahead == 0).to(ahead) / 2
-    return 1 + torch.where(both(lists.mask), places, 0.0).sum(dim=2)

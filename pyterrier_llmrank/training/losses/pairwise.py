@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pyterrier_llmrank.errors import InputError
 
-from .lists import Lists, average, both, differences, ordered, prepared, ranks
+from .lists import Lists, average, both, differences, ordered, prepared, ranks, shared_ranks
 
 PairWeight: TypeAlias = Callable[[Lists, "int | None"], Tensor]
 """From lists, and a cutoff or None, to the weight of each pair of documents, (batch, docs, docs)."""
@@ -51,8 +51,8 @@ def rank_net(
 
 
 def by_teacher_ranks(lists: Lists, k: int | None = None) -> Tensor:
-    """Weights of FIRST: ``1 / (r_i + r_j)``, the ranks those of the targets in their own list, from 1."""
-    places = ranks(lists.targets, lists.mask)
+    """Weights of FIRST: ``1 / (r_i + r_j)`` by ranks of the targets in their own list, from 1; equals share theirs."""
+    places = shared_ranks(lists)
     return 1 / (places.unsqueeze(2) + places.unsqueeze(1))
 
 

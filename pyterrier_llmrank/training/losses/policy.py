@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyterrier_llmrank.errors import ConfigurationError
 
-from .lists import Lists, discounts, prepared, shares_of_ideal
+from .lists import Lists, average, discounts, prepared, shares_of_ideal
 
 
 def pg_rank(
@@ -56,7 +56,7 @@ def pg_rank(
     future = gained.flip(2).cumsum(dim=2).flip(2) if to_go else gained.sum(dim=2, keepdim=True)
     advantage = (future - future.mean(dim=0)) * samples / (samples - 1)  # less the mean of the others
     chosen = (_choices(lists, order) * advantage).sum(dim=2)
-    return -(chosen.mean(dim=0) * lists.mask.any(dim=1)).sum() / lists.mask.any(dim=1).sum().clamp(min=1)
+    return average(-chosen.mean(dim=0), lists.mask.any(dim=1))
 
 
 def _drawn(lists: Lists, samples: int, generator: torch.Generator | None) -> Tensor:
