@@ -11,7 +11,11 @@ from pyterrier_llmrank.training import losses
 
 def _graded(loss):
     """For losses whose targets are probabilities."""
-    return lambda scores, targets, mask=None: loss(scores, (targets / 2).clamp(0, 1), mask)
+
+    def graded(scores, targets, mask=None):
+        return loss(scores, torch.where(targets.isfinite(), (targets / 2).clamp(0, 1), targets), mask)
+
+    return graded
 
 
 def _best(loss):
@@ -20,7 +24,7 @@ def _best(loss):
     def binary(scores, targets, mask=None):
         known = targets if mask is None else targets.masked_fill(~mask, -1e9)
         top = (known == known.amax(dim=1, keepdim=True)) & (targets > 0)
-        return loss(scores, torch.where(targets.isnan(), targets, top.to(targets.dtype)), mask)
+        return loss(scores, torch.where(targets.isfinite(), top.to(targets.dtype), targets), mask)
 
     return binary
 

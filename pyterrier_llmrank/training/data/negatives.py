@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -43,7 +43,8 @@ def with_negatives(
     qrels: pd.DataFrame,
     *,
     bands: Sequence[Band] = (Band(0, 100, 7),),
-    positives: int | None = None,
+    positives: pd.DataFrame | None = None,
+    most: int | None = None,
     texts: Mapping[str, str] | None = None,
     text_field: str = "text",
     seed: int = 0,
@@ -55,9 +56,11 @@ def with_negatives(
 
     Args:
         runs: Results with columns qid, query, docno and ``text_field``; of several retrievers by their names.
-        qrels: Columns qid, docno and label; above 0 is relevant.
+        qrels: Columns qid, docno and label; above 0 is relevant, and never drawn.
         bands: From which ranks how many documents are drawn of every run. Ranks are those among what is not relevant.
-        positives: Relevant documents of a query, the highest labels first; None for all.
+        positives: Judgments to take relevant documents from, where not all of ``qrels`` are to be taught, as those of
+            ``positives_within``.
+        most: Relevant documents of a query, the highest labels first; None for all.
         texts: By docno, of relevant documents that no run retrieved.
         text_field: The documents' column.
         seed: Of the draws, which depend on it, on the query and on the retriever, not on other queries.
@@ -74,7 +77,7 @@ def with_negatives(
     """
     named = {"run": runs} if isinstance(runs, pd.DataFrame) else runs
     ranked = {name: _by_query(run) for name, run in named.items()}
-    relevant = _relevant(qrels)
+    relevant, taught = _relevant(qrels), _relevant(qrels if positives is None else positives)
     known = dict(texts or {})
     for run in named.values():
         known.update(zip(run["docno"], run[text_field], strict=True))
@@ -82,15 +85,17 @@ def with_negatives(
     lost = 0
     queries = {qid: frame["query"].iloc[0] for found in ranked.values() for qid, frame in found.items()}
     for qid, query in queries.items():
-        good = relevant.get(qid, {})
+        good = taught.get(qid, {})
         lost += not good
         if good:
-            wanted = sorted(good, key=lambda docno: -good[docno])[:positives]
+            wanted = sorted(good, key=lambda docno: -good[docno])[:most]
             rows += [(qid, query, docno, _text(known, docno, qid), good[docno], "qrels") for docno in wanted]
-            drawn = _drawn(qid, {name: found[qid] for name, found in ranked.items() if qid in found}, good, bands, seed)
+            never = {**relevant.get(qid, {}), **good}
+            found = {name: run[qid] for name, run in ranked.items() if qid in run}
+            drawn = _drawn(qid, found, never, bands, seed)
             rows += [(qid, query, docno, known[docno], 0, name) for name, docno in drawn]
     if lost:
-        warnings.warn(f"{lost} of {len(queries)} queries have no relevant document in the qrels, and are left out",
+        warnings.warn(f"{lost} of {len(queries)} queries have no relevant document, and are left out",
                       LLMRankWarning, stacklevel=2)  # fmt: skip
     return pd.DataFrame(rows, columns=["qid", "query", "docno", text_field, "label", "source"])
 
@@ -111,12 +116,12 @@ def _relevant(qrels: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _drawn(
-    qid: str, runs: Mapping[str, pd.DataFrame], good: Mapping[str, float], bands: Sequence[Band], seed: int
+    qid: str, runs: Mapping[str, pd.DataFrame], never: Collection[str], bands: Sequence[Band], seed: int
 ) -> Iterator[tuple[str, str]]:
     """Retriever and document of each draw, no document twice."""
-    taken = set(good)
+    taken = set(never)
     for name, run in runs.items():
-        others = [docno for docno in run["docno"] if docno not in good]
+        others = [docno for docno in run["docno"] if docno not in never]
         for band in bands:
             left = [docno for docno in others[band.start : band.stop] if docno not in taken]
             rng = generator(seed, qid, name, band.start, band.stop)

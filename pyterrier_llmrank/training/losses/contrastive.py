@@ -30,7 +30,7 @@ def info_nce(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, tem
         Mean over relevant documents, each alone against the irrelevant ones, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         van den Oord et al., 2018; Karpukhin et al., 2020, for batches.

@@ -34,7 +34,7 @@ def kl_divergence(
         by the temperatures' square.
 
     Raises:
-        InputError: A teacher's score is NaN, or shapes differ.
+        InputError: A teacher's score is NaN or infinite, or shapes differ.
 
     Reference:
         Tamber et al., 2025 (CADET); Hinton et al., 2015.
@@ -71,7 +71,7 @@ def dear(
         In nats, a scalar.
 
     Raises:
-        InputError: A target or a teacher's score is NaN, or shapes differ.
+        InputError: A target or a teacher's score is NaN or infinite, or shapes differ.
 
     Reference:
         Abdallah et al., 2025 (DeAR, stage 1). RankNet is that of ``rank_net``: their code's binary targets also pull

@@ -69,7 +69,7 @@ def lambda_loss(
         In bits, a scalar. Pairs are those with different targets; of ``ndcg_loss1`` all.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Wang et al., 2018.
@@ -98,7 +98,7 @@ def lipo_lambda(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, 
         Sum over pairs with different targets, mean over lists, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Liu et al., 2024 (LiPO-lambda); gains are not normalised, and discounts are ``log(1 + rank)``.

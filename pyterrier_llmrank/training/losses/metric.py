@@ -35,7 +35,7 @@ def approx_ndcg(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, 
         Mean over the lists with a relevant document, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Qin et al., 2010.
@@ -58,7 +58,7 @@ def approx_mrr(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, t
         Mean over the lists with a relevant document, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Qin et al., 2010.
@@ -90,7 +90,7 @@ def adr_mse(
         Mean over real documents of all lists, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Schlatt et al., 2025 (Rank-DistiLLM).
@@ -125,7 +125,7 @@ def neural_ndcg(
         Mean over the lists with a relevant document, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Pobrotyn and Białobrzeski, 2021 (NeuralNDCG).

@@ -40,7 +40,7 @@ def rank_net(
         Mean over the pairs of documents with different targets, of all lists together, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Burges et al., 2005; Sun et al., 2023 (permutation distillation); Reddy et al., 2024 (FIRST).
@@ -107,7 +107,7 @@ def novelty_targets(scores: Tensor, targets: Tensor, subtopics: Tensor, mask: Te
         Targets for ``rank_net`` at these scores, (batch, docs).
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Schlatt et al., 2025 (Set-Encoder, novelty).
@@ -133,7 +133,7 @@ def margin_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> 
         alike are a pair too: their margin should be 0.
 
     Raises:
-        InputError: A teacher's score is NaN, or shapes differ.
+        InputError: A teacher's score is NaN or infinite, or shapes differ.
 
     Reference:
         Hofstätter et al., 2020, eq. 3.

@@ -42,7 +42,7 @@ def pg_rank(
 
     Raises:
         ConfigurationError: ``samples`` is below 2: one ranking has no others to be compared with.
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Gao et al., 2023 (Neural PG-RANK); Kool et al., 2019, for the baseline.

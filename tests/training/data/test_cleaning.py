@@ -61,6 +61,13 @@ def test_several_retrievers_are_each_drawn_from_and_no_document_twice():
     assert not frame["docno"].duplicated().any()
 
 
+def test_a_relevant_document_that_is_not_taught_is_no_negative_either():
+    frame = with_negatives(run(), QRELS, positives=QRELS[QRELS["docno"] == "d3"], bands=[Band(0, 20, 20)])
+    assert frame["docno"].tolist()[0] == "d3"
+    assert "d5" not in set(frame["docno"])
+    assert len(frame) == 19
+
+
 def test_queries_without_relevant_documents_are_left_out_with_their_count():
     with pytest.warns(LLMRankWarning, match="1 of 2 queries have no relevant document"):
         frame = with_negatives(pd.concat([run(), run("r")]), QRELS)
@@ -70,7 +77,7 @@ def test_queries_without_relevant_documents_are_left_out_with_their_count():
 def test_a_relevant_document_that_no_run_has_needs_its_text():
     with pytest.raises(InputError, match="no run retrieved 'd5', which is relevant for query 'q'; pass its text"):
         with_negatives(run(n=5), QRELS)
-    frame = with_negatives(run(n=5), QRELS, texts={"d5": "from elsewhere"}, positives=1)
+    frame = with_negatives(run(n=5), QRELS, texts={"d5": "from elsewhere"}, most=1)
     assert frame.loc[0, ["docno", "text"]].tolist() == ["d5", "from elsewhere"]
 
 

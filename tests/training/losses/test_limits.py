@@ -97,10 +97,11 @@ def test_equal_targets_ask_for_no_order(loss):
 
 
 @each({name: loss for name, loss in EVERY.items() if name != "stepwise_list_mle"})  # which is given an order
-def test_a_target_that_is_no_number_is_named(loss):
+@pytest.mark.parametrize("target", [float("nan"), float("-inf")])
+def test_a_target_that_is_no_number_is_named(loss, target):
     scores, targets = drawn()
-    targets[2, 1] = float("nan")
-    with pytest.raises(InputError, match=r"1 targets are NaN, in the lists \[2\] of 4"):
+    targets[2, 1] = target
+    with pytest.raises(InputError, match=r"1 targets are NaN or infinite, in the lists \[2\] of 4"):
         loss(scores, targets)
 
 
