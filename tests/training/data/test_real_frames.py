@@ -46,8 +46,8 @@ def test_mined_lists_have_relevant_documents_first_and_hard_ones_after():
     bands = [Band(0, 10, 3), Band(15, 25, 4)]
     frame = with_negatives(run, qrels("med"), positives=judgments, bands=bands, most=1)
     lists = informative(training_lists(frame, targets="label"))
-    assert len(lists) > 25
-    assert all(len(one.docs) == 8 and np.argmax(one.targets) == 0 for one in lists)
+    assert sum(len(one.docs) == 8 for one in lists) > 20  # some queries retrieve too little for both bands
+    assert all(one.targets == (1.0, *[0.0] * (len(one.docs) - 1)) for one in lists)
     known = qrels("med")[qrels("med")["label"] > 0].assign(known=True)
     negatives = frame[frame["label"] == 0].merge(known[["qid", "docno", "known"]], on=["qid", "docno"], how="left")
     assert negatives["known"].isna().all()
