@@ -6,8 +6,9 @@ from .agreement import agreeing, positives_within
 from .batches import Batches
 from .curriculum import annealed, ease_by_rank, ease_by_score
 from .judging import without_false_negatives
-from .lists import TrainingList, informative, padded, training_lists
+from .lists import TrainingList, document_numbers, informative, padded, training_lists
 from .negatives import Band, with_negatives
+from .scaling import scaled_scores
 from .stored import StoredLists, distil, store
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "agreeing",
     "annealed",
     "distil",
+    "document_numbers",
     "ease_by_rank",
     "ease_by_score",
     "informative",
     "padded",
     "positives_within",
+    "scaled_scores",
     "store",
     "training_lists",
     "with_negatives",

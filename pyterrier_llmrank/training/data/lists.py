@@ -96,6 +96,18 @@ def padded(lists: Sequence[TrainingList]) -> tuple[Scores, NDArray[np.bool_]]:
     return targets, mask
 
 
+def document_numbers(lists: Sequence[TrainingList]) -> NDArray[np.int64]:
+    """A number for each document, (lists, docs of the longest), the same for the same docno; -1 at padding.
+
+    For losses that must know a document again in another list: ``in_batch``, ``below_teacher_ratio``, ``cadet``.
+    """
+    numbers = np.full(padded(lists)[1].shape, -1, dtype=np.int64)
+    known: dict[str, int] = {}
+    for row, one in enumerate(lists):
+        numbers[row, : len(one.docs)] = [known.setdefault(doc.docno, len(known)) for doc in one.docs]
+    return numbers
+
+
 def _require(frame: pd.DataFrame, columns: Sequence[str], targets: str) -> None:
     """Refuses a frame without the columns.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cadet import cadet
 from .contrastive import Contrast, below_positive, below_teacher_ratio, in_batch, info_nce, same_document
 from .distillation import dear, kl_divergence
 from .joint import (
@@ -45,6 +46,7 @@ __all__ = [
     "by_difference",
     "by_squares",
     "by_teacher_ranks",
+    "cadet",
     "circle",
     "dear",
     "first_joint",

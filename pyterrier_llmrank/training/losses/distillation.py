@@ -20,7 +20,7 @@ def kl_divergence(
     """How far the student's belief in which document is best is from the teacher's, KL(teacher || student).
 
     CADET's distillation is ``kl_divergence(cosines, teacher, student_temperature=0.05, teacher_temperature=0.3)`` with
-    teachers' scores scaled to 0 … 1.
+    teachers' scores scaled to 0 … 1; the whole of its loss is ``cadet``.
 
     Args:
         student: Scores, (batch, docs).

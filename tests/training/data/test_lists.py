@@ -9,8 +9,15 @@ from fakes import PerfectScorer
 
 from pyterrier_llmrank import Rerank, Sampled, cycles, thurstone
 from pyterrier_llmrank.core import Doc, Evidence
-from pyterrier_llmrank.errors import InputError, LLMRankWarning
-from pyterrier_llmrank.training.data import TrainingList, informative, padded, training_lists
+from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning
+from pyterrier_llmrank.training.data import (
+    TrainingList,
+    document_numbers,
+    informative,
+    padded,
+    scaled_scores,
+    training_lists,
+)
 
 
 def frame(**columns):
@@ -96,6 +103,28 @@ def test_padding_is_what_the_losses_take():
     assert targets.tolist() == [[2.5, 1.5, -1.0], [9.0, 0.0, 0.0]]
     assert mask.tolist() == [[True, True, True], [True, False, False]]
     assert padded([])[0].shape == (0, 0)
+
+
+def test_a_document_has_one_number_in_all_lists():
+    assert document_numbers(training_lists(frame())).tolist() == [[0, 1, 2], [0, -1, -1]]
+
+
+def test_scores_are_scaled_over_all_queries_and_clipped():
+    given = frame(score=[0.0, 10.0, 5.0, 100.0])
+    assert scaled_scores(given, percentiles=(0, 100))["score"].tolist() == [0, 0.1, 0.05, 1]
+    scaled = scaled_scores(frame(score=[0.0, 10.0, 5.0, 100.0]), percentiles=(25, 75))["score"]
+    bottom, top = np.percentile([0, 5, 10, 100], [25, 75])
+    assert scaled.tolist() == pytest.approx([0, (10 - bottom) / (top - bottom), (5 - bottom) / (top - bottom), 1])
+    assert scaled_scores(frame().iloc[:0]).empty
+
+
+def test_scores_without_a_scale_are_named():
+    with pytest.raises(InputError, match="are both 1: there is no scale"):
+        scaled_scores(frame(score=1.0))
+    with pytest.raises(InputError, match="1 of 4 rows have no score to scale"):
+        scaled_scores(frame(score=[1.0, np.nan, 2.0, 3.0]))
+    with pytest.raises(ConfigurationError, match=r"the lower first, got \(99, 1\)"):
+        scaled_scores(frame(), percentiles=(99, 1))
 
 
 def test_zelos_targets_are_a_ranking_by_sparse_cycles_and_thurstones_strengths():

@@ -14,9 +14,9 @@ from pyterrier_llmrank.errors import InputError
 from pyterrier_llmrank.training.losses import (
     below_positive,
     below_teacher_ratio,
+    cadet,
     in_batch,
     info_nce,
-    kl_divergence,
     same_document,
 )
 
@@ -26,34 +26,54 @@ def vectors(queries=3, documents=6, width=8, seed=0):
     return [normalize(torch.randn(n, width, generator=generator), dim=1) for n in (queries, documents)]
 
 
-def test_cadet_shares_documents_between_lists():
-    """Contrast with every list's documents but those the teacher scores high, and the divergence of each list."""
+def of_cadet():
+    """Vectors of queries and lists, teacher's scores, and numbers of documents, some of them in two lists."""
     recorded = json.loads(shared("fixtures", "losses", "official_losses.json").read_text(encoding="utf-8"))["cadet"]
     queries, passages = (tensor(recorded[key], dtype=torch.double) for key in ("query_emb", "passage_emb"))
-    queries, passages = queries.requires_grad_(), passages.requires_grad_()
     names = sorted(set(recorded["passage_ids"]))
-    columns = tensor([names.index(name) for name in recorded["passage_ids"]])
-    n = recorded["list_length"]
-    teacher = tensor(recorded["teacher_scores"]).view(3, n)
-    contrast = in_batch(queries, passages, n * torch.arange(3))
-    mask = below_teacher_ratio(
-        teacher, columns.view(3, n), columns, contrast.targets, ratio=recorded["threshold_score"]
-    )
-    assert not mask.all()
-    contrastive = info_nce(
-        contrast.scores, contrast.targets, mask & contrast.mask, temperature=recorded["contrastive_temp"]
-    )
-    cosines = (queries.unsqueeze(1) * passages.view(3, n, -1)).sum(dim=2)
-    temperatures = {"student_temperature": recorded["rank_temp"], "teacher_temperature": recorded["kl_temp"]}
-    divergence = kl_divergence(cosines, teacher, **temperatures)
-    total = divergence + recorded["contrastive_loss_weight"] * contrastive
+    ids = tensor([names.index(name) for name in recorded["passage_ids"]]).view(3, 4)
+    return queries, passages.view(3, 4, -1), tensor(recorded["teacher_scores"]).view(3, 4), ids, recorded
+
+
+def test_cadet():
+    queries, documents, teacher, ids, recorded = of_cadet()
+    queries, documents = queries.requires_grad_(), documents.requires_grad_()
+    settings = {
+        "temperature": recorded["rank_temp"],
+        "teacher_temperature": recorded["kl_temp"],
+        "contrast_temperature": recorded["contrastive_temp"],
+        "ratio": recorded["threshold_score"],
+    }
+    divergence = cadet(queries, documents, teacher, ids, weight=0.0, **settings)
+    total = cadet(queries, documents, teacher, ids, weight=recorded["contrastive_loss_weight"], **settings)
     total.backward()
     close = {"rtol": 1e-5, "atol": 2e-6, "check_dtype": False}
-    torch.testing.assert_close(contrastive.detach(), tensor(recorded["contrastive"]), **close)
     torch.testing.assert_close(divergence.detach(), tensor(recorded["listwise_kl"]), **close)
     torch.testing.assert_close(total.detach(), tensor(recorded["total"]), **close)
     torch.testing.assert_close(queries.grad, tensor(recorded["grad_query"]), **close)
-    torch.testing.assert_close(passages.grad, tensor(recorded["grad_passage"]), **close)
+    torch.testing.assert_close(documents.grad.view(12, -1), tensor(recorded["grad_passage"]), **close)
+
+
+def test_cadets_best_document_in_another_list_does_not_count_against_it():
+    queries, documents, teacher, _, _ = of_cadet()
+    documents[1, 3] = documents[0, 0]  # the same text, cosine and all
+    apart, same = torch.arange(12).view(3, 4), torch.arange(12).view(3, 4)
+    same[1, 3] = same[0, 0]
+    settings = {"weight": 1.0, "contrast_temperature": 1.0}
+    assert cadet(queries, documents, teacher, same, **settings) < cadet(queries, documents, teacher, apart, **settings)
+
+
+def test_cadet_takes_lists_of_unequal_length():
+    """What stands at padding is neither in a list nor a negative of others."""
+    queries, documents, teacher, ids, _ = of_cadet()
+    mask = tensor([[True] * 4, [True, True, False, False], [True, True, True, False]])
+    expected = cadet(queries, documents, teacher, ids, mask)
+    documents = documents.masked_fill(~mask.unsqueeze(2), 9.0).requires_grad_()
+    value = cadet(queries, documents, teacher.masked_fill(~mask, 0.99), ids.masked_fill(~mask, 0), mask)
+    value.backward()
+    torch.testing.assert_close(value, expected)
+    assert (documents.grad[~mask] == 0).all()
+    assert (documents.grad[mask] != 0).any(dim=1).all()
 
 
 def test_each_query_is_contrasted_with_the_whole_batch():

@@ -206,7 +206,7 @@ def test_every_loss_that_is_exported_is_tested_here():
         "permutation_targets",
         "novelty_targets",
     }
-    helpers |= {"below_positive", "below_teacher_ratio", "language_modelling", "importance_weighted"}
+    helpers |= {"cadet", "below_positive", "below_teacher_ratio", "language_modelling", "importance_weighted"}
     weights = {"by_difference", "by_squares", "by_teacher_ranks", "lambda_rank", "mrr"}
     weights |= {"ndcg_loss1", "ndcg_loss2", "ndcg_loss2_plus"}
     exported = {name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))}
