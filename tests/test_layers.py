@@ -28,6 +28,7 @@ DOORS = {
     "models": {"core", "errors"},
     "networks": {"core", "errors", "models"},
     "vectors": {"core", "errors", "models"},
+    "training": {"core", "errors", "frames", "models", "networks", "prompts", "seeds"},
     "scorers": {"core", "errors", "models", "networks", "prompts", "seeds", "vectors"},
     "middleware": {"_version", "core", "errors", "models", "parts"},
     "artifacts": {"errors", "middleware", "vectors"},
