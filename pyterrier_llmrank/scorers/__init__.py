@@ -8,8 +8,8 @@ from .cross_attention import CrossAttention
 from .cross_encoder import CrossEncoder
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
-from .heads import Band
 from .fusion import FusionInDecoder
+from .heads import Band
 from .orders import BothOrders, Shuffled
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
