@@ -27,7 +27,7 @@ DOORS = {
     "prompts": {"core", "errors"},
     "models": {"core", "errors"},
     "networks": {"core", "errors", "models"},
-    "vectors": {"core", "errors", "models"},
+    "vectors": {"core", "errors", "middleware", "models"},
     "scorers": {"core", "errors", "models", "networks", "prompts", "seeds", "vectors"},
     "middleware": {"_version", "core", "errors", "models", "parts"},
     "artifacts": {"errors", "middleware", "vectors"},

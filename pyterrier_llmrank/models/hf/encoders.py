@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import PromptTooLong
 
 from .batching import Budget, in_batches
@@ -52,6 +53,11 @@ class Encoded(NamedTuple):
     ids: list[int]
     types: list[int]
     lost: int
+
+    @property
+    def usage(self) -> Usage:
+        """What it costs to read it."""
+        return Usage(calls=1, prompt_tokens=len(self.ids), truncated_tokens=self.lost)
 
 
 class Limits(NamedTuple):

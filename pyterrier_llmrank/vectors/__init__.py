@@ -1,0 +1,9 @@
+"""Vectors of documents: what makes them, and where they are kept, so that no document is encoded twice."""
+
+from __future__ import annotations
+
+from .base import Candidates, DocVectors, with_width
+from .encoder import CandidateEncoder
+from .kept import Remembered, Stored
+
+__all__ = ["CandidateEncoder", "Candidates", "DocVectors", "Remembered", "Stored", "with_width"]
