@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .base import Candidates, DocVectors, with_width
 from .encoder import CandidateEncoder
-from .kept import Remembered, Stored
+from .kept import Remembered, Stored, remembered
 
-__all__ = ["CandidateEncoder", "Candidates", "DocVectors", "Remembered", "Stored", "with_width"]
+__all__ = ["CandidateEncoder", "Candidates", "DocVectors", "Remembered", "Stored", "remembered", "with_width"]

@@ -177,3 +177,8 @@ def _digest(*parts: str) -> bytes:
     """The same only for the same: the lengths of the parts come first, so that they cannot run together alike."""
     told = f"{','.join(str(len(part)) for part in parts)}\n{''.join(parts)}"
     return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def remembered(source: Candidates) -> Candidates:
+    """A source that makes no vector twice in a row: one that keeps what it made, or an encoder that is made to."""
+    return source if isinstance(source, Remembered | Stored) else Remembered(source)
