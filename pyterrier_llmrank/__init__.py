@@ -60,10 +60,13 @@ from .prompts import (
 )
 from .rerank import Rerank
 from .scorers import (
+    RRK,
     BiEncoder,
     BothOrders,
     CrossEncoder,
+    E2Rank,
     Ensemble,
+    PERank,
     Prompted,
     QueryLikelihood,
     Reasoned,
@@ -85,19 +88,23 @@ from .strategies import (
     TopDown,
     Tournament,
 )
+from .vectors import CandidateEncoder, Stored
 
 __all__ = [
+    "RRK",
     "Answer",
     "BiEncoder",
     "BothOrders",
     "Bubble",
     "Budgeted",
     "Cached",
+    "CandidateEncoder",
     "CrossEncoder",
     "Demonstrated",
     "Demonstration",
     "Distributed",
     "Doc",
+    "E2Rank",
     "Ensemble",
     "Evidence",
     "Graded",
@@ -115,6 +122,7 @@ __all__ = [
     "MultiwayTournament",
     "OneShot",
     "OpenAIModel",
+    "PERank",
     "PairPrompt",
     "PairwiseLLM",
     "Pointwise",
@@ -139,6 +147,7 @@ __all__ = [
     "Shuffled",
     "Similar",
     "SlidingWindow",
+    "Stored",
     "TopDown",
     "Tournament",
     "Usage",

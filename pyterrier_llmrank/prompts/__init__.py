@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .demonstrations import Demonstrated, Demonstration
+from .embedded import EmbeddedPrompt, PseudoQuery
 from .examples import Similar, hardest
 from .graded import RG_2L, RG_3L, RG_4L, Graded
 from .groupwise import REASONED_SCORES, GroupPrompt
@@ -28,6 +29,7 @@ __all__ = [
     "Demonstrated",
     "Demonstration",
     "Dialogue",
+    "EmbeddedPrompt",
     "Graded",
     "GroupPrompt",
     "LabelLogit",
@@ -36,6 +38,7 @@ __all__ = [
     "PairPrompt",
     "Permutation",
     "Preparation",
+    "PseudoQuery",
     "QueryPrompt",
     "ScorePrompt",
     "SelectPrompt",

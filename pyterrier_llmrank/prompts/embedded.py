@@ -12,7 +12,7 @@ from pyterrier_llmrank.core import Prompt, brief
 from pyterrier_llmrank.errors import ConfigurationError
 
 from .base import chat, check_template
-from .passages import first_words, without_numbers
+from .passages import Preparation, without_numbers
 
 PLACEHOLDER = "<PLACEHOLDER>"  # of PE-Rank's tokenizer; where it stands, a vector is read
 
@@ -87,7 +87,12 @@ class PseudoQuery:
     def __post_init__(self) -> None:
         check_template(self.template, ["documents", "query"])
 
+    @property
+    def passage(self) -> Preparation:
+        """What is done to a document's text."""
+        return Preparation(markers="none", max_words=self.max_words)
+
     def render(self, query: str, texts: Sequence[str]) -> Prompt:
         """The prompt; every document is a line."""
-        lines = [f"[{place}] {first_words(text, self.max_words)}" for place, text in enumerate(texts, start=1)]
+        lines = [f"[{place}] {self.passage(text)}" for place, text in enumerate(texts, start=1)]
         return chat(self.template.format(documents="\n".join(lines), query=query))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
+from .e2rank import E2Rank
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
 from .orders import BothOrders, Shuffled
+from .pe_rank import PERank
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
 from .reasoned import Reasoned
 from .repeated import Repeated
 from .replay import Replay
+from .rrk import RRK
 from .stepped import Stepped
 
 __all__ = [
+    "RRK",
     "BiEncoder",
     "BothOrders",
     "CrossEncoder",
+    "E2Rank",
     "Ensemble",
+    "PERank",
     "Prompted",
     "QueryLikelihood",
     "Reasoned",

@@ -23,7 +23,7 @@ END = "<|endoftext|>"  # closes a document; the prompt is pooled at its own last
 
 @dataclass(frozen=True, repr=False)
 class E2Rank(LocalReader):
-    """Scores documents by the cosine of their vector and a pseudo-query's: the query with the first ``shown`` documents.
+    """Scores documents by the cosine of their vector and a pseudo-query's: the query with its first documents.
 
     One reading of an embedding model orders a list of any length: documents beyond the first ones are never shown, and
     change nothing but their own places. Their vectors are made once, by the same model. Scores are cosines, -1 to 1,
@@ -33,8 +33,8 @@ class E2Rank(LocalReader):
     Args:
         prompt: How query and documents are read.
         shown: Documents in the pseudo-query.
-        vectors: Makes the vectors of documents, or looks them up: a ``CandidateEncoder``, or ``Stored`` ones. By default
-            the model itself, and the last documents are remembered.
+        vectors: Makes the vectors of documents, or looks them up: a ``CandidateEncoder``, or ``Stored`` ones. By
+            default the model itself, and the last documents are remembered.
 
     Raises:
         ConfigurationError: ``shown`` is below 1; on first use, if the vectors are not of the model's width, one each.
@@ -129,4 +129,5 @@ class E2Rank(LocalReader):
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Rows scaled to length 1, (rows, width)."""
     rows = vectors.astype(np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    scaled: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return scaled

@@ -180,9 +180,7 @@ class PERank(LocalReader):
             sequences.append([next(items) if token == placeholder else token for token in ids])
         return sequences
 
-    def _items(
-        self, questions: Sequence[Question], docs: Sequence[Doc], found: Sequence[DocVectors]
-    ) -> list[Tensor]:
+    def _items(self, questions: Sequence[Question], docs: Sequence[Doc], found: Sequence[DocVectors]) -> list[Tensor]:
         """Embeddings of the documents of each question, (documents, m, hidden)."""
         import torch
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from .base import Candidates, DocVectors, with_width
+from .compressor import DocCompressor
 from .encoder import CandidateEncoder
 from .kept import Remembered, Stored, remembered
 
-__all__ = ["CandidateEncoder", "Candidates", "DocVectors", "Remembered", "Stored", "remembered", "with_width"]
+__all__ = [
+    "CandidateEncoder",
+    "Candidates",
+    "DocCompressor",
+    "DocVectors",
+    "Remembered",
+    "Stored",
+    "remembered",
+    "with_width",
+]

@@ -75,6 +75,5 @@ class CandidateEncoder(LocalEncoder):
         tokenizer = self._loaded.tokenizer
         end = tokenizer(self.suffix, add_special_tokens=False)["input_ids"] if self.suffix else []
         limits = Limits(self.context)
-        inputs = encode(self._loaded, [self.prefix + self.plain(text) for text in texts], None, limits, end)
-        nothing = [tokenizer.eos_token_id or 0]  # what is read of an empty text that gets no special token
-        return [one if one.ids else one._replace(ids=nothing) for one in inputs]
+        shown = [self.prefix + self.plain(text) for text in texts]
+        return self.filled(encode(self._loaded, shown, None, limits, end))

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from pyterrier_llmrank.middleware.store import Store
+from pyterrier_llmrank.middleware.store import Store, shared
 
 HEAD = struct.Struct("<II16s")  # vectors, numbers in each, digest of the text; the numbers follow
 
@@ -17,6 +17,11 @@ class VectorFile(Store[bytes]):
 
     application = 0x6C6C7678
     format = 1
+
+
+def vector_file(path: str) -> VectorFile:
+    """The vectors in a file, by its absolute path; one for all of a process that ask for it."""
+    return shared(VectorFile, path)
 
 
 def packed(vectors: NDArray[np.float32], of_text: bytes) -> bytes:

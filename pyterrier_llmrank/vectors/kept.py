@@ -14,10 +14,9 @@ from typing import Any
 from pyterrier_llmrank.core import Doc, Usage, brief
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.middleware import fingerprint
-from pyterrier_llmrank.middleware.store import shared
 
 from .base import Candidates, DocVectors
-from .file import VectorFile, packed, unpacked
+from .file import VectorFile, packed, unpacked, vector_file
 
 KNOWN = Usage(cached_calls=1)
 
@@ -115,7 +114,7 @@ class Stored:
 
     @property
     def _file(self) -> VectorFile:
-        return shared(VectorFile, os.path.abspath(self.path))
+        return vector_file(os.path.abspath(self.path))
 
     @cached_property
     def _told(self) -> str:

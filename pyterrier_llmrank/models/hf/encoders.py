@@ -40,6 +40,11 @@ class LocalEncoder(Local):
         """``text`` with a space inside every control token of this tokenizer."""
         return self._control.plain(text)
 
+    def filled(self, inputs: Sequence[Encoded]) -> list[Encoded]:
+        """Inputs that can all be read: one without any token, of an empty text, becomes the end token."""
+        nothing = [self._loaded.tokenizer.eos_token_id or 0]
+        return [one if one.ids else one._replace(ids=nothing) for one in inputs]
+
 
 class Encoded(NamedTuple):
     """One input of an encoder.
