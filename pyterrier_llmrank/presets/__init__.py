@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
+from .embedded import e2rank, pe_rank
 from .groupwise import dynamic_rag, group_rank, tour_rank
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
 from .pairwise import prp
@@ -33,6 +34,7 @@ __all__ = [
     "dear_pointwise",
     "duo_t5",
     "dynamic_rag",
+    "e2rank",
     "erank",
     "find",
     "first",
@@ -44,6 +46,7 @@ __all__ = [
     "lrl",
     "mono_t5",
     "mxbai_rerank_v2",
+    "pe_rank",
     "pointwise_qlm",
     "pointwise_yes_no",
     "prp",
