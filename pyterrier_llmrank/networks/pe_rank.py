@@ -39,6 +39,10 @@ class EmbedMistralConfig(MistralConfig):  # type: ignore[no-untyped-call]
     encoder_pooling: str = "mean"
 
 
+class Projecting(nn.Linear):
+    """A layer of a projector."""
+
+
 class EmbedMistralModel(MistralModel):
     """Mistral's layers, and a projector."""
 
@@ -51,7 +55,7 @@ class EmbedMistralModel(MistralModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """What a checkpoint lacks is made up, as everywhere; but of a projector it is NaN, and so is noticed."""
-        if all(module is not part for part in self.projector.modules()):
+        if not isinstance(module, Projecting):
             super()._init_weights(module)  # type: ignore[no-untyped-call]
             return
         for weight in module.parameters(recurse=False):
@@ -99,13 +103,13 @@ def projector(config: EmbedMistralConfig) -> nn.Module:
     if kind == "identity":
         return nn.Identity()
     if kind == "linear":
-        return nn.Linear(config.embedding_size, config.hidden_size)
+        return Projecting(config.embedding_size, config.hidden_size)
     depth = re.fullmatch(r"mlp(\d+)x_gelu", kind)
     if depth is None:
         raise ModelError(f"there is no projector {kind!r}; PE-Rank has 'linear', 'identity' and 'mlp2x_gelu'")
-    layers: list[Any] = [nn.Linear(config.embedding_size, config.hidden_size)]
+    layers: list[Any] = [Projecting(config.embedding_size, config.hidden_size)]
     for _ in range(1, int(depth[1])):
-        layers += [nn.GELU(), nn.Linear(config.hidden_size, config.hidden_size)]
+        layers += [nn.GELU(), Projecting(config.hidden_size, config.hidden_size)]
     return nn.Sequential(*layers)
 
 

@@ -59,12 +59,12 @@ class Remembered:
         keys = [_digest(doc.docno, doc.text) for doc in docs]
         new = {key: doc for key, doc in zip(keys, docs, strict=True) if key not in self._known}
         fresh = dict(zip(new, self.encoder(list(new.values())), strict=True)) if new else {}
+        for key, one in fresh.items():
+            self._known[key] = DocVectors(one.vectors.copy(), KNOWN)  # a view would hold all that was made with it
         found = []
         for key in keys:
-            one = fresh.pop(key, None)
-            self._known[key] = self._known.get(key) or DocVectors(one.vectors, KNOWN)  # type: ignore[union-attr]
             self._known.move_to_end(key)
-            found.append(one or self._known[key])
+            found.append(fresh.pop(key, self._known[key]))
         while len(self._known) > self.size:
             self._known.popitem(last=False)
         return found
