@@ -131,11 +131,15 @@ def test_an_empty_input_loads_no_model(model):
 
 
 def test_shown_documents_are_cut_to_fit_and_counted(model):
-    docs = tuple(Doc(f"d{i}", "cat " * 6) for i in range(3))
-    [whole], [cut] = (local(model, max_length=size)([Question("why", docs)]) for size in (2048, 110))
-    assert cut.usage.truncated_tokens > 0 == whole.usage.truncated_tokens
+    question = Question("why", tuple(Doc(f"d{i}", "xyz " * 6) for i in range(3)))
+    bare = question._replace(docs=tuple(Doc(doc.docno, "") for doc in question.docs))
+    [whole], [fixed] = (local(model).planned([one]) for one in (question, bare))
+    limit = whole.prompt_tokens - 10
+    [cut] = local(model, max_length=limit).planned([question])
+    assert cut.truncated_tokens >= 10 and cut.prompt_tokens <= limit and whole.truncated_tokens == 0
+    assert np.isfinite(local(model, max_length=limit)([question])[0].scores).all()
     with pytest.raises(PromptTooLong, match=r"of 3 documents leave no room"):
-        local(model, max_length=60)([Question("why", docs)])
+        local(model, max_length=fixed.prompt_tokens - 1)([question])
 
 
 def test_vectors_of_another_encoder_are_refused_where_they_show(model):
