@@ -70,7 +70,7 @@ class Cached(Wrapping):
         return os.path.abspath(self.path)
 
     @property
-    def _store(self) -> Store:
+    def _store(self) -> Store[str]:
         return store(self._file)
 
     @cached_property

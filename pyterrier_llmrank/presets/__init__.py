@@ -6,6 +6,7 @@ from .bge import bge_gemma
 from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
 from .fusion import list_t5, lit5_distill, lit5_score
+from .embedded import e2rank, pe_rank
 from .groupwise import dynamic_rag, group_rank, tour_rank
 from .in_context import core_heads, icr, qr_head, selective_icr
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
@@ -38,6 +39,7 @@ __all__ = [
     "dear_pointwise",
     "duo_t5",
     "dynamic_rag",
+    "e2rank",
     "erank",
     "find",
     "first",
@@ -53,6 +55,7 @@ __all__ = [
     "lrl",
     "mono_t5",
     "mxbai_rerank_v2",
+    "pe_rank",
     "pointwise_qlm",
     "pointwise_yes_no",
     "prp",

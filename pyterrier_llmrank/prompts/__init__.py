@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .demonstrations import Demonstrated, Demonstration
+from .embedded import EmbeddedPrompt, PseudoQuery
 from .examples import Similar, hardest
 from .fused import FusedPrompt
 from .graded import RG_2L, RG_3L, RG_4L, Graded
@@ -31,6 +32,7 @@ __all__ = [
     "Demonstration",
     "Dialogue",
     "FusedPrompt",
+    "EmbeddedPrompt",
     "Graded",
     "GroupPrompt",
     "InContextPrompt",
@@ -40,6 +42,7 @@ __all__ = [
     "PairPrompt",
     "Permutation",
     "Preparation",
+    "PseudoQuery",
     "QueryPrompt",
     "ScorePrompt",
     "SelectPrompt",

@@ -6,27 +6,33 @@ from .attention import Attention
 from .bi_encoder import BiEncoder
 from .cross_attention import CrossAttention
 from .cross_encoder import CrossEncoder
+from .e2rank import E2Rank
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
 from .fusion import FusionInDecoder
 from .heads import Band
 from .orders import BothOrders, Shuffled
+from .pe_rank import PERank
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
 from .reasoned import Reasoned
 from .repeated import Repeated
 from .replay import Replay
+from .rrk import RRK
 from .stepped import Stepped
 
 __all__ = [
     "Attention",
     "Band",
+    "RRK",
     "BiEncoder",
     "BothOrders",
     "CrossAttention",
     "CrossEncoder",
+    "E2Rank",
     "Ensemble",
     "FusionInDecoder",
+    "PERank",
     "Prompted",
     "QueryLikelihood",
     "Reasoned",
