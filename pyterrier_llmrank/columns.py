@@ -1,11 +1,16 @@
-"""Which columns of a frame a scorer reads, and what to do where one is missing."""
+"""Which columns of a frame a scorer reads, what to do where one is missing, and the documents that they make."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 import pyterrier as pt
+from numpy.typing import NDArray
 
-from .core import Scorer
+from .core import Doc, Scorer
+from .frames import documents, with_fields
 from .parts import reads
 
 MADE = {  # how a column comes about
@@ -18,6 +23,28 @@ MADE = {  # how a column comes about
 def columns_read(scorer: Scorer, text_field: str) -> list[str]:
     """Columns of documents that a scorer reads; the rank is known without one."""
     return [text_field if name == "text" else name for name in reads(scorer) if name != "rank"]
+
+
+def docs_read(
+    frame: pd.DataFrame, order: NDArray[np.intp], starts: Sequence[int], scorer: Scorer, text_field: str
+) -> list[Doc]:
+    """The documents of a frame in candidate order, with all that a scorer reads of them.
+
+    Args:
+        frame: As it came.
+        order: Row places in candidate order (see ``candidate_order``).
+        starts: Where each query starts in that order.
+        scorer: Who will read.
+        text_field: Column of texts.
+
+    Raises:
+        InputError: A value is no text, no number and no list of numbers.
+    """
+    names = reads(scorer)
+    rows = frame[list(dict.fromkeys(["docno", *([text_field] if "text" in names else [])]))].iloc[order]
+    docs = documents(rows, text_field if "text" in names else None)
+    fields = [name for name in names if name != "text"]
+    return with_fields(docs, frame, order, starts, fields) if fields else docs
 
 
 def check_columns(frame: pd.DataFrame, scorer: Scorer, text_field: str, context: pt.Transformer) -> None:

@@ -11,14 +11,14 @@ import pandas as pd
 import pyterrier as pt
 
 from .asking import Asking, Bar
-from .columns import check_columns, columns_read
+from .columns import check_columns, columns_read, docs_read
 from .core import Doc, Flow, Scorer, Scores, Strategy, spelled
 from .errors import ConfigurationError
 from .flow import eagerly, relabel, run, together
-from .frames import RAW_SCORE, candidate_order, documents, query_texts, ranked, with_fields
+from .frames import RAW_SCORE, candidate_order, query_texts, ranked
 from .ledger import Ledger
 from .pairing import check_pairing, check_selection
-from .parts import at_once, reads
+from .parts import at_once
 from .seeds import reseeded
 
 EMPTY = inspect.Parameter.empty
@@ -122,10 +122,7 @@ class Rerank(pt.Transformer):
         qids = [str(out["qid"].iloc[rows.start]) for rows in lists]
         flows = [self._flow(qid, rows) for qid, rows in zip(qids, heads, strict=True)]
         threads = 1 if self.eager is False else at_once(self.scorer)
-        names = reads(self.scorer)
-        docs = documents(out, self.text_field if "text" in names else None)
-        if fields := [name for name in names if name != "text"]:
-            docs = with_fields(docs, inp, order, starts, fields)
+        docs = docs_read(inp, order, starts, self.scorer, self.text_field)
         with self._asking(out, docs, lists, heads) as ask:
             answers = eagerly(flows, ask, at_once=threads) if threads > 1 else run(together(flows), ask)
         for rows, answer in zip(heads, answers, strict=True):
