@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import presets
 from ._version import __version__
+from .adaptive import SlideGAR
 from .aggregates import (
     additive,
     borda,
@@ -38,8 +39,18 @@ from .designs import (
 )
 from .distributed import Distributed, run_sharded
 from .errors import LLMRankError, LLMRankWarning
+from .feedback import QueryFeedback
 from .ledger import Ledger
-from .methods import GroupwiseLLM, ListwiseLLM, PairwiseLLM, PointwiseLLM, SetwiseLLM
+from .methods import (
+    ContextRanker,
+    GroupwiseLLM,
+    ListConRanker,
+    ListwiseLLM,
+    PairwiseLLM,
+    PointwiseLLM,
+    SetwiseLLM,
+    TSPRanker,
+)
 from .middleware import Budgeted, Cached, Recorded, Retrying
 from .models import HFModel, OpenAIModel, Sampling, VLLMModel
 from .planning import plan
@@ -62,8 +73,10 @@ from .rerank import Rerank
 from .scorers import (
     BiEncoder,
     BothOrders,
+    ContrastProbe,
     CrossEncoder,
     Ensemble,
+    NeighbourFeedback,
     Prompted,
     QueryLikelihood,
     Reasoned,
@@ -71,6 +84,7 @@ from .scorers import (
     Replay,
     RerankEndpoint,
     Shuffled,
+    VectorColumns,
 )
 from .strategies import (
     Bubble,
@@ -78,6 +92,7 @@ from .strategies import (
     Insertion,
     Knockout,
     MultiwayTournament,
+    Narrowing,
     OneShot,
     Pointwise,
     Sampled,
@@ -93,6 +108,8 @@ __all__ = [
     "Bubble",
     "Budgeted",
     "Cached",
+    "ContextRanker",
+    "ContrastProbe",
     "CrossEncoder",
     "Demonstrated",
     "Demonstration",
@@ -110,9 +127,12 @@ __all__ = [
     "LLMRankError",
     "LLMRankWarning",
     "Ledger",
+    "ListConRanker",
     "ListPrompt",
     "ListwiseLLM",
     "MultiwayTournament",
+    "Narrowing",
+    "NeighbourFeedback",
     "OneShot",
     "OpenAIModel",
     "PairPrompt",
@@ -120,6 +140,7 @@ __all__ = [
     "Pointwise",
     "PointwiseLLM",
     "Prompted",
+    "QueryFeedback",
     "QueryLikelihood",
     "QueryPrompt",
     "Question",
@@ -138,11 +159,14 @@ __all__ = [
     "SetwiseLLM",
     "Shuffled",
     "Similar",
+    "SlideGAR",
     "SlidingWindow",
+    "TSPRanker",
     "TopDown",
     "Tournament",
     "Usage",
     "VLLMModel",
+    "VectorColumns",
     "VerdictPrompt",
     "YesNo",
     "__version__",

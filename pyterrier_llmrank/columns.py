@@ -9,7 +9,7 @@ import pandas as pd
 import pyterrier as pt
 from numpy.typing import NDArray
 
-from .core import Doc, Scorer
+from .core import Doc
 from .frames import documents, with_fields
 from .parts import reads
 
@@ -20,13 +20,13 @@ MADE = {  # how a column comes about
 }
 
 
-def columns_read(scorer: Scorer, text_field: str) -> list[str]:
+def columns_read(scorer: object, text_field: str) -> list[str]:
     """Columns of documents that a scorer reads; the rank is known without one."""
     return [text_field if name == "text" else name for name in reads(scorer) if name != "rank"]
 
 
 def docs_read(
-    frame: pd.DataFrame, order: NDArray[np.intp], starts: Sequence[int], scorer: Scorer, text_field: str
+    frame: pd.DataFrame, order: NDArray[np.intp], starts: Sequence[int], scorer: object, text_field: str
 ) -> list[Doc]:
     """The documents of a frame in candidate order, with all that a scorer reads of them.
 
@@ -47,7 +47,7 @@ def docs_read(
     return with_fields(docs, frame, order, starts, fields) if fields else docs
 
 
-def check_columns(frame: pd.DataFrame, scorer: Scorer, text_field: str, context: pt.Transformer) -> None:
+def check_columns(frame: pd.DataFrame, scorer: object, text_field: str, context: pt.Transformer) -> None:
     """Whether a result frame has the columns that a scorer reads.
 
     Raises:

@@ -5,8 +5,20 @@ from __future__ import annotations
 from .base import DEFAULT_MODEL, Method
 from .groupwise import GroupwiseLLM
 from .listwise import ListwiseLLM
+from .over_lists import ContextRanker, ListConRanker, TSPRanker
 from .pairwise import PairwiseLLM
 from .pointwise import PointwiseLLM
 from .setwise import SetwiseLLM
 
-__all__ = ["DEFAULT_MODEL", "GroupwiseLLM", "ListwiseLLM", "Method", "PairwiseLLM", "PointwiseLLM", "SetwiseLLM"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ContextRanker",
+    "GroupwiseLLM",
+    "ListConRanker",
+    "ListwiseLLM",
+    "Method",
+    "PairwiseLLM",
+    "PointwiseLLM",
+    "SetwiseLLM",
+    "TSPRanker",
+]

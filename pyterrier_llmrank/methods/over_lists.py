@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyterrier_llmrank.aggregates import heaviest_path
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.scorers.over_lists import BestPath, ContextAware
+from pyterrier_llmrank.scorers.embedding import Encoder
+from pyterrier_llmrank.scorers.over_lists import BestPath, ContextAware, ListEncoder
 from pyterrier_llmrank.training.fitting import NAMED, Fitting, Loss
 
 from .trainable import Trainable, located
@@ -151,6 +152,64 @@ class TSPRanker(Trainable):
         return self.loss if callable(self.loss) else named[self.loss]
 
 
+class ListConRanker(Trainable):
+    """Reranks by a transformer over the vectors of query and passages, in which passages are compared with each other.
+
+    ``bm25 % 100 >> text >> ListConRanker("list-model", BiEncoder(name, normalize=False))``. The encoder of texts stays
+    as it is; ``fit`` trains the list encoder on top. The released checkpoint (Chinese) reads in Narrowing rounds:
+    ``Rerank(Narrowing(), ListEncoder(folder, encoder))``, see ``networks.released``.
+
+    Args:
+        folder: Where ``fit`` saves the network, and where it is read from; one that is there is used as it is.
+        encoder: Makes vectors of texts one by one: a ``BiEncoder``, any function from texts to vectors, or
+            ``VectorColumns()`` for those in the frame.
+        width: Of the list encoder.
+        layers: Of the list encoder.
+        heads: Of attention; they divide ``width``.
+        hidden: Width within a layer's feed-forward part.
+        dropout: Share of values dropped in training.
+        loss: A name of ``training.losses``, or a function ``(scores, targets, mask) -> scalar`` of scores from 0 to 1.
+        fitting: How it is trained.
+        depth: Candidates to rerank and to learn from; all by default.
+        num_results: Rows to return for a query; all by default.
+        verbose: Whether to show a progress bar.
+
+    Raises:
+        ConfigurationError: Sizes that do not fit together, a loss of no known name, or no encoder.
+        ModelNotFound: On first use: there is no trained network in ``folder``.
+
+    Reference:
+        Liu et al., 2025 (ListConRanker).
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        encoder: Encoder,
+        *,
+        width: int = 256,
+        layers: int = 2,
+        heads: int = 4,
+        hidden: int = 512,
+        dropout: float = 0.1,
+        loss: str | Loss = "circle",
+        fitting: Fitting = FITTING,
+        depth: int | None = None,
+        num_results: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.folder, self.encoder, self.loss, self.fitting = located(folder), encoder, loss, fitting
+        self.width, self.layers, self.heads, self.hidden, self.dropout = width, layers, heads, hidden, dropout
+        check_sizes(width=width, heads=heads, layers=layers, dropout=dropout)
+        check_loss(loss)
+        self._build(ListEncoder(self.folder, encoder), depth, num_results, verbose)
+
+    def _shape(self) -> dict[str, Any]:
+        """Arguments of the network beside its number of inputs."""
+        sizes = {"width": self.width, "layers": self.layers, "heads": self.heads, "hidden": self.hidden}
+        return {**sizes, "dropout": self.dropout}
+
+
 def check_loss(loss: str | Loss) -> None:
     """Whether it is a loss.
 
@@ -169,6 +228,6 @@ def check_sizes(*, width: int, heads: int, layers: int, dropout: float) -> None:
     """
     if width < 2 or heads < 1 or width % heads or layers < 0 or not 0 <= dropout < 1:
         raise ConfigurationError(
-            f"a network needs a width of at least 2 that heads divide, no negative number of layers, and a dropout from "
-            f"0 to below 1, got width={width}, heads={heads}, layers={layers}, dropout={dropout}"
+            f"a network needs a width of at least 2 that heads divide, no negative number of layers, and a dropout "
+            f"from 0 to below 1, got width={width}, heads={heads}, layers={layers}, dropout={dropout}"
         )

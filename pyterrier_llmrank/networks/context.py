@@ -83,7 +83,8 @@ class ContextNetwork(nn.Module):
             states = math.sqrt(states.shape[-1]) * states + self._positions(places, states)
         # padding sees itself, so that a list of nothing but padding is no NaN
         seen = mask[:, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-        for block in self.encoder["layers"]:  # type: ignore[union-attr]
+        blocks: Any = self.encoder["layers"]
+        for block in blocks:
             states = block(states, seen[:, None])
         normed: Tensor = self.encoder["norm"](states)
         return normed
@@ -97,7 +98,7 @@ class ContextNetwork(nn.Module):
         """What is added to documents for their places, of the states' shape; 0 beyond the farthest."""
         farthest = self.config["farthest"]
         if self.positions == "learned":
-            vectors: Tensor = self.encoder["position"].weight  # type: ignore[assignment, index]
+            vectors: Tensor = self.encoder["position"].weight  # type: ignore[assignment]
         else:
             vectors = sines(farthest, states.shape[-1]).to(states)
         known = (places >= 0) & (places < farthest)
@@ -124,13 +125,13 @@ class Block(nn.Module):
 
     def _attend(self, states: Tensor, seen: Tensor) -> Tensor:
         batch, docs, width = states.shape
-        query, key, value, output = self.self_attn["linears"]  # type: ignore[misc]
+        linears: Any = self.self_attn["linears"]
         split = [
-            part(states).view(batch, docs, self.heads, -1).transpose(1, 2) for part in (query, key, value)
+            part(states).view(batch, docs, self.heads, -1).transpose(1, 2) for part in linears[:3]
         ]  # (batch, heads, docs, width / heads)
         weights = split[0] @ split[1].transpose(2, 3) / math.sqrt(width / self.heads)
         shares = self.dropout(weights.masked_fill(~seen, -torch.inf).softmax(dim=-1))
-        result: Tensor = output((shares @ split[2]).transpose(1, 2).reshape(batch, docs, width))
+        result: Tensor = linears[3]((shares @ split[2]).transpose(1, 2).reshape(batch, docs, width))
         return result
 
 

@@ -19,8 +19,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 def kinds() -> dict[str, type[nn.Module]]:
     """The networks that can be saved, by the name that is written down."""
-    from .contrast import ListConNetwork
     from .context import ContextNetwork
+    from .contrast import ListConNetwork
     from .pairs import PairNetwork
 
     return {kind.__name__: kind for kind in (ContextNetwork, PairNetwork, ListConNetwork)}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from .bi_encoder import BiEncoder
 from .cross_encoder import CrossEncoder
+from .embedding import VectorColumns
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
+from .feedback import NeighbourFeedback
 from .orders import BothOrders, Shuffled
+from .over_lists import BestPath, ContextAware, ListEncoder
+from .probe import ContrastProbe
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
 from .reasoned import Reasoned
@@ -15,10 +19,15 @@ from .replay import Replay
 from .stepped import Stepped
 
 __all__ = [
+    "BestPath",
     "BiEncoder",
     "BothOrders",
+    "ContextAware",
+    "ContrastProbe",
     "CrossEncoder",
     "Ensemble",
+    "ListEncoder",
+    "NeighbourFeedback",
     "Prompted",
     "QueryLikelihood",
     "Reasoned",
@@ -27,4 +36,5 @@ __all__ = [
     "RerankEndpoint",
     "Shuffled",
     "Stepped",
+    "VectorColumns",
 ]

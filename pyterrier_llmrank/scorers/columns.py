@@ -23,8 +23,8 @@ def vectors(question: Question, names: Sequence[str]) -> NDArray[np.float64]:
         if len(row) != len(rows[0]):
             first = question.docs[0]
             raise InputError(
-                f"{_called(names)} of query {question.qid!r} have {len(rows[0])} numbers for document {first.docno} and "
-                f"{len(row)} for document {doc.docno}; all documents need the same ones"
+                f"{' and '.join(map(repr, names))} of query {question.qid!r} have {len(rows[0])} numbers for document "
+                f"{first.docno} and {len(row)} for document {doc.docno}; all documents need the same ones"
             )
     return np.stack(rows) if rows else np.empty((0, 0))
 
@@ -46,7 +46,3 @@ def _row(question: Question, doc: Doc, names: Sequence[str]) -> NDArray[np.float
             )
         parts.append(part)
     return np.concatenate(parts)
-
-
-def _called(names: Sequence[str]) -> str:
-    return " and ".join(map(repr, names))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -135,12 +135,9 @@ def _places(texts: Iterable[str]) -> dict[str, int]:
     return {text: place for place, text in enumerate(dict.fromkeys(texts))}
 
 
-Similarity: TypeAlias = Callable[[Floats, Floats], Floats]
-"""From vectors (n, width) and (m, width) to what they have in common, (n, m)."""
-
-
 def cosines(first: Floats, second: Floats) -> Floats:
     """Cosines of every two, (n, m); 0 with a vector of length 0."""
     one, other = (each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12) for each in (first, second))
     # a product of matrices would round equal rows apart, by their place
-    return np.einsum("iw,jw->ij", one, other)
+    products: Floats = np.einsum("iw,jw->ij", one, other)
+    return products

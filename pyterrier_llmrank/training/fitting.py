@@ -192,7 +192,7 @@ def padded(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
 def mean_ndcg(
     network: nn.Module, examples: Sequence[Example], read: Callable[[NDArray[np.float64]], Scores], k: int
 ) -> float:
-    """nDCG of what a network makes of lists, each by itself; 0 to 1."""
+    """The mean nDCG of what a network makes of lists, each by itself; 0 to 1."""
     import torch
 
     network.eval()
@@ -205,7 +205,7 @@ def mean_ndcg(
 
 
 def ndcg(scores: Scores, labels: NDArray[np.float64], k: int) -> float:
-    """nDCG of one list with gains ``2 ** label - 1``, 0 to 1; 0 where nothing is relevant. Ties keep their order."""
+    """The nDCG of one list, gains ``2 ** label - 1``, 0 to 1; 0 where nothing is relevant. Ties keep their order."""
     gains = np.exp2(np.maximum(labels, 0.0)) - 1
     discounts = 1 / np.log2(np.arange(2, len(gains) + 2))
     order = descending(range(len(gains)), scores)
