@@ -92,7 +92,8 @@ class TSPRanker(Trainable):
     """Reranks along the heaviest path through a list: how well each document follows each other one is learnt.
 
     ``retriever >> TSPRanker("path-model", fields=("doc_vec",))``. The path of up to 12 documents is exact, of more
-    found by local search (see ``heaviest_path``): rerank some 20 to 100.
+    found by local search (see ``heaviest_path``): rerank some 20 to 100. The order of the candidates counts, even among
+    equal documents.
 
     Args:
         folder: Where ``fit`` saves the network, and where it is read from; one that is there is used as it is.

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Scorer, Scores, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.states import hidden_states, local_model
+from pyterrier_llmrank.models.hf.states import check_states, hidden_states
 from pyterrier_llmrank.prompts.base import ChoiceTemplate
 from pyterrier_llmrank.prompts.demonstrations import plainly
 
@@ -56,7 +56,7 @@ class ContrastProbe(Showing):
             check_scorer("ContrastProbe", self.prior)
         if not self.margin > 0:
             raise ConfigurationError(f"margin must be above 0, got {self.margin}")
-        local_model(self.model)
+        check_states(self.model)
 
     @property
     def gives(self) -> Evidence:
@@ -89,7 +89,7 @@ class ContrastProbe(Showing):
         stated = [
             replace(prompt, answer=f"{prompt.answer}{label}") for label in (labels[0], labels[-1]) for prompt in prompts
         ]
-        read = hidden_states(local_model(self.model), stated)
+        read = hidden_states(self.model, stated)
         priors = [None] * len(questions) if self.prior is None else self.prior(questions)
         answers, start = [], 0
         for question, prior in zip(questions, priors, strict=True):

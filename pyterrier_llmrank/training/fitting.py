@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Loss: TypeAlias = Callable[..., Any]
 """``(output, targets, mask) -> scalar``, such as those of ``training.losses``."""
 
+MEASURED = 64  # lists that are measured at once
+
 NAMED = ("softmax_cross_entropy", "list_net", "list_mle", "rank_net", "lambda_loss", "approx_ndcg", "circle")
 
 
@@ -34,6 +36,10 @@ class Example(NamedTuple):
     labels: NDArray[np.float64]
 
 
+Batch: TypeAlias = "tuple[Sequence[Example], tuple[Tensor, Tensor, Tensor]]"
+"""Examples, and their inputs, labels and mask."""
+
+
 @dataclass(frozen=True, repr=False)
 class Fitting:
     """How a network is fitted.
@@ -43,7 +49,7 @@ class Fitting:
         batch_size: Lists of one step.
         learning_rate: Of Adam.
         weight_decay: Of AdamW, a step.
-        patience: Epochs without a better nDCG on the validation lists after which it ends.
+        patience: Epochs without a better nDCG on the validation lists after which it ends; it ends at once at 1.
         k: Documents that nDCG looks at.
         seed: Of first weights, the order of lists and dropout.
 
@@ -157,6 +163,8 @@ def _trained(
     history: list[Epoch] = []
     best, kept = -1.0, copy.deepcopy(network.state_dict())
     last = 0
+    lots = [valid[start : start + MEASURED] for start in range(0, len(valid), MEASURED)]
+    batches = [(lot, padded(lot)) for lot in lots]
     for epoch in range(fitting.epochs):
         order = torch.randperm(len(train)).tolist()
         losses = []
@@ -169,10 +177,10 @@ def _trained(
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             losses.append(float(value.detach()))
-        history.append(Epoch(float(np.mean(losses)), mean_ndcg(network, valid, read, fitting.k)))
+        history.append(Epoch(float(np.mean(losses)), mean_ndcg(network, batches, read, fitting.k)))
         if history[-1].ndcg > best:
             best, last, kept = history[-1].ndcg, epoch, copy.deepcopy(network.state_dict())
-        if epoch - last >= fitting.patience:
+        if best == 1.0 or epoch - last >= fitting.patience:  # no later epoch would be kept
             break
     network.load_state_dict(kept)
     return Fitted(network.eval(), history)
@@ -190,17 +198,26 @@ def padded(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mean_ndcg(
-    network: nn.Module, examples: Sequence[Example], read: Callable[[NDArray[np.float64]], Scores], k: int
+    network: nn.Module, batches: Sequence[Batch], read: Callable[[NDArray[np.float64]], Scores], k: int
 ) -> float:
-    """The mean nDCG of what a network makes of lists, each by itself; 0 to 1."""
+    """The mean nDCG of what a network makes of lists; 0 to 1.
+
+    Args:
+        network: What is measured.
+        batches: Examples with their padded inputs.
+        read: From the network's output for one list to a score per document.
+        k: Documents that nDCG looks at.
+    """
     import torch
 
     network.eval()
     found = []
     with torch.no_grad():
-        for one in examples:
-            inputs, _, mask = padded([one])
-            found.append(ndcg(read(network(inputs, mask)[0].double().numpy()), one.labels, k))
+        for examples, (inputs, _, mask) in batches:
+            outputs = network(inputs, mask).double().numpy()
+            for one, output in zip(examples, outputs, strict=True):
+                own = tuple([slice(len(one.labels))] * output.ndim)
+                found.append(ndcg(read(output[own]), one.labels, k))
     return float(np.mean(found))
 
 

@@ -131,7 +131,7 @@ def test_opening_a_network_draws_nothing(tmp_path):
 
 
 def test_what_is_no_trained_network_is_told(tmp_path):
-    with pytest.raises(ModelNotFound, match="no trained network in .*train it with fit"):
+    with pytest.raises(ModelNotFound, match=r"no trained network in .*train it with fit"):
         opened(str(tmp_path), "ContextNetwork")
     save(ContextNetwork(3, width=8), tmp_path)
     with pytest.raises(ModelError, match="of kind 'ContextNetwork', but 'PairNetwork'"):

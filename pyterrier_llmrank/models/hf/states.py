@@ -29,14 +29,32 @@ def local_model(model: object) -> HFModel:
     return part
 
 
-def hidden_states(model: HFModel, prompts: Sequence[Prompt]) -> list[tuple[NDArray[np.float64], Usage]]:
+def check_states(model: object) -> None:
+    """Whether hidden states can be read.
+
+    Raises:
+        Unsupported: There is no local model.
+    """
+    if getattr(model, "states", None) is None:
+        local_model(model)
+
+
+def hidden_states(told: object, prompts: Sequence[Prompt]) -> list[tuple[NDArray[np.float64], Usage]]:
     """The hidden state of each prompt's last token as the model's head sees it, (width,), and what it cost.
 
     Of an encoder-decoder it is that of the decoder's last token.
 
+    Args:
+        told: A local model, also within wrappers; or what has a method ``states`` of its own.
+        prompts: What it reads.
+
     Raises:
         PromptTooLong: A prompt exceeds the context.
+        Unsupported: There is no local model.
     """
+    if (own := getattr(told, "states", None)) is not None:
+        return own(prompts)  # type: ignore[no-any-return]
+    model = local_model(told)
     rendered, ids = model._ready(prompts)
     sides = model._starts(rendered) if model._text.encoder_decoder else ids
     reads = [model._read(row, side, [(len(side) - 1, 0)]) for row, side in zip(ids, sides, strict=True)]
