@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
+from .chat_listwise import insert_rank, lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
 from .groupwise import dynamic_rag, group_rank, tour_rank
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
@@ -39,6 +39,7 @@ __all__ = [
     "first_mistral",
     "full_rank",
     "group_rank",
+    "insert_rank",
     "instruction_distillation",
     "list",
     "lrl",

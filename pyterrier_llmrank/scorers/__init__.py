@@ -8,6 +8,7 @@ from .embedding import VectorColumns
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
 from .feedback import NeighbourFeedback
+from .inserted import Inserted
 from .orders import BothOrders, Shuffled
 from .over_lists import BestPath, ContextAware, ListEncoder
 from .probe import ContrastProbe
@@ -26,6 +27,7 @@ __all__ = [
     "ContrastProbe",
     "CrossEncoder",
     "Ensemble",
+    "Inserted",
     "ListEncoder",
     "NeighbourFeedback",
     "Prompted",

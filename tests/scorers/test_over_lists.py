@@ -87,7 +87,8 @@ def test_equal_documents_keep_their_order_and_one_alone_is_ranked(build, tmp_pat
     reranker = build(tmp_path / "model", fitting=Fitting(epochs=1)).fit(*data)
     same = data[0].head(1)
     copies = pd.concat([same] * 5, ignore_index=True).assign(docno=list("abcde"), rank=0)
-    if type(reranker) is not TSPRanker:  # whose arcs along the order shown and against it weigh differently
+    places = type(reranker) is TSPRanker or getattr(reranker, "positions", None)  # to both the order counts
+    if not places:
         assert reranker(copies)["docno"].tolist() == list("abcde")
     assert reranker(same)["rank"].tolist() == [0]
     assert len(reranker(data[0].head(0))) == 0
@@ -114,9 +115,9 @@ def test_training_again_replaces_the_network_at_once(tmp_path, data):
 def test_the_validation_lists_choose_the_epoch(tmp_path, data):
     reranker = FACES["context"](tmp_path, fitting=Fitting(epochs=40, patience=2, learning_rate=0.03))
     valid, qrels = lists(queries=6, seed=2, first=50)
-    reranker.fit(*data, vectors(valid), qrels)
+    reranker.fit(*data, vectors(valid), qrels.assign(label=qrels["label"].to_numpy()[::-1]))
     best = int(np.argmax([epoch.ndcg for epoch in reranker.history]))
-    assert len(reranker.history) == min(best + 3, 40)
+    assert len(reranker.history) == best + 3 < 40
 
 
 def test_a_pipeline_is_fitted_as_a_whole(tmp_path, data):
