@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import presets
 from ._version import __version__
+from .adaptive import SlideGAR
 from .aggregates import (
     additive,
     borda,
@@ -38,8 +39,19 @@ from .designs import (
 )
 from .distributed import Distributed, run_sharded
 from .errors import LLMRankError, LLMRankWarning
+from .feedback import QueryFeedback
 from .ledger import Ledger
 from .methods import GroupwiseLLM, InContextRanker, ListwiseLLM, PairwiseLLM, PointwiseLLM, SetwiseLLM
+from .methods import (
+    ContextRanker,
+    GroupwiseLLM,
+    ListConRanker,
+    ListwiseLLM,
+    PairwiseLLM,
+    PointwiseLLM,
+    SetwiseLLM,
+    TSPRanker,
+)
 from .middleware import Budgeted, Cached, Recorded, Retrying
 from .models import HFModel, OpenAIModel, Sampling, VLLMModel
 from .planning import plan
@@ -66,10 +78,13 @@ from .scorers import (
     RRK,
     BiEncoder,
     BothOrders,
+    ContrastProbe,
     CrossEncoder,
     E2Rank,
     Ensemble,
     PERank,
+    Inserted,
+    NeighbourFeedback,
     Prompted,
     QueryLikelihood,
     Reasoned,
@@ -77,6 +92,7 @@ from .scorers import (
     Replay,
     RerankEndpoint,
     Shuffled,
+    VectorColumns,
 )
 from .strategies import (
     Bubble,
@@ -84,6 +100,7 @@ from .strategies import (
     Insertion,
     Knockout,
     MultiwayTournament,
+    Narrowing,
     OneShot,
     Pointwise,
     Sampled,
@@ -104,6 +121,8 @@ __all__ = [
     "Budgeted",
     "Cached",
     "CandidateEncoder",
+    "ContextRanker",
+    "ContrastProbe",
     "CrossEncoder",
     "Demonstrated",
     "Demonstration",
@@ -119,14 +138,18 @@ __all__ = [
     "Heapsort",
     "InContextPrompt",
     "InContextRanker",
+    "Inserted",
     "Insertion",
     "Knockout",
     "LLMRankError",
     "LLMRankWarning",
     "Ledger",
+    "ListConRanker",
     "ListPrompt",
     "ListwiseLLM",
     "MultiwayTournament",
+    "Narrowing",
+    "NeighbourFeedback",
     "OneShot",
     "OpenAIModel",
     "PERank",
@@ -135,6 +158,7 @@ __all__ = [
     "Pointwise",
     "PointwiseLLM",
     "Prompted",
+    "QueryFeedback",
     "QueryLikelihood",
     "QueryPrompt",
     "Question",
@@ -153,12 +177,15 @@ __all__ = [
     "SetwiseLLM",
     "Shuffled",
     "Similar",
+    "SlideGAR",
     "SlidingWindow",
     "Stored",
+    "TSPRanker",
     "TopDown",
     "Tournament",
     "Usage",
     "VLLMModel",
+    "VectorColumns",
     "VerdictPrompt",
     "YesNo",
     "__version__",

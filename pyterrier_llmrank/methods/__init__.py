@@ -6,6 +6,7 @@ from .base import DEFAULT_MODEL, Method
 from .groupwise import GroupwiseLLM
 from .in_context import InContextRanker
 from .listwise import ListwiseLLM
+from .over_lists import ContextRanker, ListConRanker, TSPRanker
 from .pairwise import PairwiseLLM
 from .pointwise import PointwiseLLM
 from .setwise import SetwiseLLM
@@ -14,9 +15,13 @@ __all__ = [
     "DEFAULT_MODEL",
     "GroupwiseLLM",
     "InContextRanker",
+    "ContextRanker",
+    "GroupwiseLLM",
+    "ListConRanker",
     "ListwiseLLM",
     "Method",
     "PairwiseLLM",
     "PointwiseLLM",
     "SetwiseLLM",
+    "TSPRanker",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .bge import bge_gemma
 from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
+from .chat_listwise import insert_rank, lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
 from .fusion import list_t5, lit5_distill, lit5_score
 from .embedded import e2rank, pe_rank
@@ -47,6 +48,7 @@ __all__ = [
     "full_rank",
     "group_rank",
     "icr",
+    "insert_rank",
     "instruction_distillation",
     "list",
     "list_t5",

@@ -13,6 +13,14 @@ from .fusion import FusionInDecoder
 from .heads import Band
 from .orders import BothOrders, Shuffled
 from .pe_rank import PERank
+from .embedding import VectorColumns
+from .endpoint import RerankEndpoint
+from .ensemble import Ensemble
+from .feedback import NeighbourFeedback
+from .inserted import Inserted
+from .orders import BothOrders, Shuffled
+from .over_lists import BestPath, ContextAware, ListEncoder
+from .probe import ContrastProbe
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
 from .reasoned import Reasoned
@@ -28,11 +36,19 @@ __all__ = [
     "BiEncoder",
     "BothOrders",
     "CrossAttention",
+    "BestPath",
+    "BiEncoder",
+    "BothOrders",
+    "ContextAware",
+    "ContrastProbe",
     "CrossEncoder",
     "E2Rank",
     "Ensemble",
     "FusionInDecoder",
     "PERank",
+    "Inserted",
+    "ListEncoder",
+    "NeighbourFeedback",
     "Prompted",
     "QueryLikelihood",
     "Reasoned",
@@ -41,4 +57,5 @@ __all__ = [
     "RerankEndpoint",
     "Shuffled",
     "Stepped",
+    "VectorColumns",
 ]
