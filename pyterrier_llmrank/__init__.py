@@ -41,10 +41,10 @@ from .distributed import Distributed, run_sharded
 from .errors import LLMRankError, LLMRankWarning
 from .feedback import QueryFeedback
 from .ledger import Ledger
-from .methods import GroupwiseLLM, InContextRanker, ListwiseLLM, PairwiseLLM, PointwiseLLM, SetwiseLLM
 from .methods import (
     ContextRanker,
     GroupwiseLLM,
+    InContextRanker,
     ListConRanker,
     ListwiseLLM,
     PairwiseLLM,
@@ -73,18 +73,18 @@ from .prompts import (
 )
 from .rerank import Rerank
 from .scorers import (
+    RRK,
     Attention,
     Band,
-    RRK,
     BiEncoder,
     BothOrders,
     ContrastProbe,
     CrossEncoder,
     E2Rank,
     Ensemble,
-    PERank,
     Inserted,
     NeighbourFeedback,
+    PERank,
     Prompted,
     QueryLikelihood,
     Reasoned,

@@ -13,10 +13,9 @@ from .setwise import SetwiseLLM
 
 __all__ = [
     "DEFAULT_MODEL",
-    "GroupwiseLLM",
-    "InContextRanker",
     "ContextRanker",
     "GroupwiseLLM",
+    "InContextRanker",
     "ListConRanker",
     "ListwiseLLM",
     "Method",

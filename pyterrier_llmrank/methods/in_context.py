@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
+from pyterrier_llmrank.columns import check_columns
 from pyterrier_llmrank.core import Question, Strategy
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.frames import candidate_order, documents, query_texts
@@ -163,7 +164,7 @@ class InContextRanker(Method, pt.Estimator):
 
     def _judged(self, results: pd.DataFrame, qrels: pd.DataFrame) -> list[Judged]:
         """The queries of a frame with their candidates, in an order drawn at random, and judgments of these."""
-        self._validate(results)
+        check_columns(results, self.scorer, self.text_field, self)
         if missing := {"qid", "docno", "label"} - {*qrels.columns}:
             raise InputError(f"judgments need the columns qid, docno and label; missing: {', '.join(sorted(missing))}")
         order, starts = candidate_order(results)

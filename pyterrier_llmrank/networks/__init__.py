@@ -1,4 +1,3 @@
-"""Networks as torch modules; scorers import them when they load weights, and training when it makes them."""
 """Networks of our own, as torch modules: each file imports torch, and is imported where it is needed."""
 
 from __future__ import annotations

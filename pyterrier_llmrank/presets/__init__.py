@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from .bge import bge_gemma
-from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
 from .chat_listwise import insert_rank, lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
-from .fusion import list_t5, lit5_distill, lit5_score
 from .embedded import e2rank, pe_rank
+from .fusion import list_t5, lit5_distill, lit5_score
 from .groupwise import dynamic_rag, group_rank, tour_rank
 from .in_context import core_heads, icr, qr_head, selective_icr
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr

@@ -7,19 +7,16 @@ from .bi_encoder import BiEncoder
 from .cross_attention import CrossAttention
 from .cross_encoder import CrossEncoder
 from .e2rank import E2Rank
-from .endpoint import RerankEndpoint
-from .ensemble import Ensemble
-from .fusion import FusionInDecoder
-from .heads import Band
-from .orders import BothOrders, Shuffled
-from .pe_rank import PERank
 from .embedding import VectorColumns
 from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
 from .feedback import NeighbourFeedback
+from .fusion import FusionInDecoder
+from .heads import Band
 from .inserted import Inserted
 from .orders import BothOrders, Shuffled
 from .over_lists import BestPath, ContextAware, ListEncoder
+from .pe_rank import PERank
 from .probe import ContrastProbe
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
@@ -30,25 +27,23 @@ from .rrk import RRK
 from .stepped import Stepped
 
 __all__ = [
+    "RRK",
     "Attention",
     "Band",
-    "RRK",
-    "BiEncoder",
-    "BothOrders",
-    "CrossAttention",
     "BestPath",
     "BiEncoder",
     "BothOrders",
     "ContextAware",
     "ContrastProbe",
+    "CrossAttention",
     "CrossEncoder",
     "E2Rank",
     "Ensemble",
     "FusionInDecoder",
-    "PERank",
     "Inserted",
     "ListEncoder",
     "NeighbourFeedback",
+    "PERank",
     "Prompted",
     "QueryLikelihood",
     "Reasoned",
