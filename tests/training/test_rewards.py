@@ -163,7 +163,8 @@ def test_advantages_are_nought_where_all_rewards_tie():
     assert advantages([[1, 1], [0, 1]]).tolist() == [[0, 0], [-1, 1]]
 
 
-def test_rewards_need_no_torch():
-    script = "import sys, pyterrier_llmrank.training.rewards; print('torch' in sys.modules)"
+@pytest.mark.parametrize("room", ["rewards", "data"])
+def test_rewards_and_data_need_no_torch(room):
+    script = f"import sys, pyterrier_llmrank.training.{room}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -117,8 +117,10 @@ def _require(frame: pd.DataFrame, columns: Sequence[str], targets: str) -> None:
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         remedy = "pass qrels" if missing == ["label"] else "join them, as pt.text.get_text does texts"
-        raise InputError(f"training lists with targets={targets!r} need the columns {missing}, which are not there of "
-                         f"{list(frame.columns)}; {remedy}")  # fmt: skip
+        raise InputError(
+            f"training lists with targets={targets!r} need the columns {missing}, but there are {list(frame.columns)}; "
+            f"{remedy}"
+        )
 
 
 def _labelled(frame: pd.DataFrame, qrels: pd.DataFrame) -> pd.DataFrame:

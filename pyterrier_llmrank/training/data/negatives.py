@@ -95,8 +95,8 @@ def with_negatives(
             drawn = _drawn(qid, found, never, bands, seed)
             rows += [(qid, query, docno, known[docno], 0, name) for name, docno in drawn]
     if lost:
-        warnings.warn(f"{lost} of {len(queries)} queries have no relevant document, and are left out",
-                      LLMRankWarning, stacklevel=2)  # fmt: skip
+        told = f"{lost} of {len(queries)} queries have no relevant document, and are left out"
+        warnings.warn(told, LLMRankWarning, stacklevel=2)
     return pd.DataFrame(rows, columns=["qid", "query", "docno", text_field, "label", "source"])
 
 

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, BinaryIO, overload
 
 import pandas as pd
 
@@ -25,6 +25,7 @@ class StoredLists(Sequence[TrainingList]):
 
     Attributes:
         qids: Of every query that was dealt with, also of those for which a teacher returned nothing.
+        options: How ``distil`` made the lists; empty where ``store`` began the file.
 
     Raises:
         InputError: There is no such file, or it is not of this kind.
@@ -33,6 +34,7 @@ class StoredLists(Sequence[TrainingList]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.qids: set[str] = set()
+        self.options: dict[str, Any] = {}
         self._places: list[int] = []
         if not self.path.is_file():
             raise InputError(f"there are no training lists at {self.path}; write them with store or distil")
@@ -51,9 +53,12 @@ class StoredLists(Sequence[TrainingList]):
         """
         try:
             row = json.loads(line)
-            self.qids.add(row["qid"])
-            if row["docs"]:
-                self._places.append(self.end)
+            if self.end == 0:
+                self.options = row["options"]
+            else:
+                self.qids.add(row["qid"])
+                if row["docs"]:
+                    self._places.append(self.end)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.path} holds something else than training lists at byte {self.end}") from error
         self.end += len(line)
@@ -63,13 +68,19 @@ class StoredLists(Sequence[TrainingList]):
         with self.path.open("r+b") as file:
             file.truncate(self.end)
             file.seek(self.end)
+            if self.end == 0:
+                self._write(file, {"options": self.options})
             for one in lists:
                 if one.qid not in self.qids:
-                    line = _line(one)
-                    file.write(line)
-                    file.flush()
-                    self._note(line)
+                    self._write(file, {"qid": one.qid, "query": one.query, "docs": one.docs, "targets": one.targets})
             os.fsync(file.fileno())
+
+    def _write(self, file: BinaryIO, row: dict[str, Any]) -> None:
+        """Puts a line to the file and takes it down."""
+        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        file.write(line)
+        file.flush()
+        self._note(line)
 
     def __len__(self) -> int:
         """Lists with documents."""
@@ -99,10 +110,7 @@ def store(lists: Iterable[TrainingList], path: str | Path) -> StoredLists:
     Raises:
         InputError: The file holds something else.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    stored = StoredLists(path)
+    stored = _opened(path)
     stored._append(lists)
     return stored
 
@@ -130,23 +138,27 @@ def distil(
         The file's lists. Queries for which the teacher returns no row are remembered, and their number is said.
 
     Raises:
-        ConfigurationError: ``chunk`` is below 1.
+        ConfigurationError: ``chunk`` is below 1, or the file's lists were made with other options.
         InputError: The file holds something else, or the teacher's results lack what lists are made of.
     """
     if chunk < 1:
         raise ConfigurationError(f"distil gives a teacher some queries at a time, got chunk={chunk}")
     topics = topics.astype({"qid": str}).drop_duplicates("qid")
-    known = store([], path)
+    known = _opened(path)
+    told = {name: value for name, value in options.items() if name != "qrels"}
+    if known.end and known.options != told:
+        raise ConfigurationError(f"{path} holds lists made with {known.options}, not with {told}; use another file")
+    known.options = told
     left = topics[~topics["qid"].isin(known.qids)]
     silent = 0
     for start in range(0, len(left), chunk):
         asked = left.iloc[start : start + chunk]
         found = training_lists(teacher(asked.reset_index(drop=True)), **options)
-        told = {one.qid for one in found}
+        answered = {one.qid for one in found}
         nothing = [
             TrainingList(qid, query, (), ())
             for qid, query in zip(asked["qid"], asked["query"], strict=True)
-            if qid not in told
+            if qid not in answered
         ]
         silent += len(nothing)
         known._append([*found, *nothing])
@@ -155,12 +167,15 @@ def distil(
     return known
 
 
-def _line(one: TrainingList) -> bytes:
-    row = {"qid": one.qid, "query": one.query, "docs": one.docs, "targets": one.targets}
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+def _opened(path: str | Path) -> StoredLists:
+    """The lists of a file, which is made if it is not there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return StoredLists(path)
 
 
-def _read(file: Any, start: int) -> TrainingList:  # noqa: ANN401 - a file
+def _read(file: BinaryIO, start: int) -> TrainingList:
     file.seek(start)
     row = json.loads(file.readline())
     docs = tuple(Doc(docno, text) for docno, text in row["docs"])

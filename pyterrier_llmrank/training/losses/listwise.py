@@ -108,7 +108,8 @@ def position_aware_list_mle(scores: Tensor, targets: Tensor, mask: Tensor | None
 def rank_list(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, skips: Sequence[int] = (1,)) -> Tensor:
     """Log of one plus the odds of every wrong order among near neighbours of the targets' order.
 
-    RankNet for a list: the product of its neighbours' odds, bounded from below by their sum in the log.
+    Where RankNet adds up ``log(1 + odds)`` of each pair, this is ``log(1 + ...)`` of all their odds together, which is
+    never more.
 
     Args:
         scores: Log-odds up to a constant of each list, (batch, docs).

@@ -108,6 +108,15 @@ def test_options_are_those_of_lists(tmp_path):
     assert [one.targets for one in lists] == [(0.0,), (0.0,)]
 
 
+def test_lists_made_otherwise_need_another_file(tmp_path):
+    path, qrels = tmp_path / "lists.jsonl", pd.DataFrame({"qid": ["0"], "docno": ["a"], "label": [1]})
+    distil(TOPICS.iloc[:1], Teacher(), path, targets="label", qrels=qrels)
+    lists = distil(TOPICS.iloc[:2], Teacher(), path, targets="label", qrels=qrels)
+    assert [one.targets for one in lists] == [(0.0, 1.0), (0.0, 0.0)]
+    with pytest.raises(ConfigurationError, match=r"made with \{'targets': 'label'\}, not with \{'targets': 'rank'\}"):
+        distil(TOPICS, Teacher(), path, targets="rank")
+
+
 def test_a_chunk_is_some_queries(tmp_path):
     with pytest.raises(ConfigurationError, match="chunk=0"):
         distil(TOPICS, Teacher(), tmp_path / "lists.jsonl", chunk=0)
