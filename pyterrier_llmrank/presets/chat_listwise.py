@@ -75,12 +75,13 @@ LRL = OneMessage(  # castorini/rank_llm, rank_lrl_template.yaml
 
 INSERT_RANK = OneMessage(  # castorini/rank_llm 0.25.7, insert_rank_template.yaml
     "I will provide you with {n} passages, each indicated by a numerical identifier []. I will also provide the BM25 "
-    "scores from a lexical retrieval system.\n\nRank the passages based on their relevance to the search query: {query}."
-    "\n{passages}Search Query: {query}.\nRerank the above {n} passages based on their relevance to the query. Consider "
-    "both the document content and the BM25 scores as signals for relevance. All the passages should be included and "
-    "listed using identifiers, in descending order of relevance. The output format should be [] > [], e.g., [2] > [1]. "
-    "Return the ranking as a list of numbers from 1 to {n}, most relevant first. Answer concisely and directly and only "
-    "respond with the ranking results, do not say any word or explain.",
+    "scores from a lexical retrieval system.\n\n"
+    "Rank the passages based on their relevance to the search query: {query}.\n{passages}Search Query: {query}.\n"
+    "Rerank the above {n} passages based on their relevance to the query. Consider both the document content and the "
+    "BM25 scores as signals for relevance. All the passages should be included and listed using identifiers, in "
+    "descending order of relevance. The output format should be [] > [], e.g., [2] > [1]. Return the ranking as a list "
+    "of numbers from 1 to {n}, most relevant first. Answer concisely and directly and only respond with the ranking "
+    "results, do not say any word or explain.",
     system=RANK_LLM,
     document="[{label}] {text}\n",
     between="",
