@@ -11,7 +11,11 @@ from pyterrier_llmrank.training import losses
 
 def _graded(loss):
     """For losses whose targets are probabilities."""
-    return lambda scores, targets, mask=None: loss(scores, (targets / 2).clamp(0, 1), mask)
+
+    def graded(scores, targets, mask=None):
+        return loss(scores, torch.where(targets.isfinite(), (targets / 2).clamp(0, 1), targets), mask)
+
+    return graded
 
 
 def _best(loss):
@@ -20,7 +24,7 @@ def _best(loss):
     def binary(scores, targets, mask=None):
         known = targets if mask is None else targets.masked_fill(~mask, -1e9)
         top = (known == known.amax(dim=1, keepdim=True)) & (targets > 0)
-        return loss(scores, torch.where(targets.isnan(), targets, top.to(targets.dtype)), mask)
+        return loss(scores, torch.where(targets.isfinite(), top.to(targets.dtype), targets), mask)
 
     return binary
 
@@ -67,6 +71,8 @@ CHOICES = {
     "rank_net by_squares": partial(losses.rank_net, weight=losses.by_squares),
     "list_mle": losses.list_mle,
     "position_aware_list_mle": losses.position_aware_list_mle,
+    "rank_list": losses.rank_list,
+    "rank_list skips": partial(losses.rank_list, skips=(1, 2)),
     "lambda_loss even": partial(losses.lambda_loss, weight=None),
     "lambda_loss lambda_rank": partial(losses.lambda_loss, weight=losses.lambda_rank),
     "lambda_loss ndcg_loss2": partial(losses.lambda_loss, weight=losses.ndcg_loss2),
@@ -105,6 +111,13 @@ OTHERS = {
 }
 
 EVERY = {**POINTWISE, **BINARY, **ORDERS, **DISTANCES, **OTHERS}
+PER_LIST = (
+    *("list_net", "kl_divergence", "softmax_cross_entropy", "list_mle", "position_aware_list_mle", "rank_list"),
+    *("circle", "lipo_lambda", "approx_ndcg", "approx_mrr", "neural_ndcg", "neural_ndcg transposed", "pearson"),
+    "root_mean_squared_error",
+)
+"""Means over lists; the others are means over documents or pairs of all lists together, or draw at random."""
+
 SHIFT_INVARIANT = {**BINARY, **ORDERS, **DISTANCES, **OTHERS}
 del SHIFT_INVARIANT["circle"]  # its similarities have a scale: 0 to 1
 del SHIFT_INVARIANT["first_joint"]  # its letters compete with every other token

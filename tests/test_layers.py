@@ -29,7 +29,7 @@ DOORS = {
     "models": {"core", "errors"},
     "networks": {"core", "errors", "models"},
     "vectors": {"core", "errors", "models"},
-    "training": {"core", "errors", "models", "networks", "prompts"},
+    "training": {"core", "errors", "frames", "models", "networks", "prompts", "seeds"},
     "scorers": {"core", "errors", "fields", "models", "networks", "prompts", "seeds", "vectors"},
     "middleware": {"_version", "core", "errors", "fields", "models", "parts"},
     "artifacts": {"errors", "middleware", "vectors"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cadet import cadet
 from .contrastive import Contrast, below_positive, below_teacher_ratio, in_batch, info_nce, same_document
 from .distillation import dear, kl_divergence
 from .joint import (
@@ -15,7 +16,7 @@ from .joint import (
 )
 from .lambdas import lambda_loss, lambda_rank, lipo_lambda, mrr, ndcg_loss1, ndcg_loss2, ndcg_loss2_plus
 from .lists import Lists
-from .listwise import circle, list_mle, list_net, pearson, position_aware_list_mle, softmax_cross_entropy
+from .listwise import circle, list_mle, list_net, pearson, position_aware_list_mle, rank_list, softmax_cross_entropy
 from .metric import adr_mse, approx_mrr, approx_ndcg, neural_ndcg
 from .pairwise import (
     PairWeight,
@@ -45,6 +46,7 @@ __all__ = [
     "by_difference",
     "by_squares",
     "by_teacher_ranks",
+    "cadet",
     "circle",
     "dear",
     "first_joint",
@@ -71,6 +73,7 @@ __all__ = [
     "permutation_targets",
     "pg_rank",
     "position_aware_list_mle",
+    "rank_list",
     "rank_net",
     "root_mean_squared_error",
     "same_document",

@@ -30,7 +30,7 @@ def info_nce(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, tem
         Mean over relevant documents, each alone against the irrelevant ones, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         van den Oord et al., 2018; Karpukhin et al., 2020, for batches.
@@ -163,8 +163,8 @@ def below_teacher_ratio(
     if bool((teacher < 0).any()):
         raise InputError("a ratio of a teacher's scores needs them at least 0; scale them to 0 … 1 first")
     high = teacher > ratio * teacher.nan_to_num(0.0).amax(dim=1, keepdim=True)
-    _, numbers = torch.unique(torch.cat([columns, ids.flatten()]), return_inverse=True)
-    known = numbers[len(columns) :].view(ids.shape)
-    excluded = torch.zeros(len(teacher), int(numbers.max()) + 1, dtype=torch.long, device=teacher.device)
-    excluded.scatter_add_(1, known, high.long())  # by document, so that no query looks at every pair of two lists
-    return (excluded[:, numbers[: len(columns)]] == 0) | (targets > 0)
+    distinct, numbers = torch.unique(torch.cat([columns, ids.flatten()]), return_inverse=True)
+    known, (rows, _) = numbers[len(columns) :].view(ids.shape), high.nonzero(as_tuple=True)
+    excluded = torch.zeros(len(teacher), len(distinct), dtype=torch.bool, device=teacher.device)
+    excluded[rows, known[high]] = True  # by document, so that no query compares its list with every column
+    return ~excluded.index_select(1, numbers[: len(columns)]) | (targets > 0)

@@ -20,7 +20,7 @@ def kl_divergence(
     """How far the student's belief in which document is best is from the teacher's, KL(teacher || student).
 
     CADET's distillation is ``kl_divergence(cosines, teacher, student_temperature=0.05, teacher_temperature=0.3)`` with
-    teachers' scores scaled to 0 … 1.
+    teachers' scores scaled to 0 … 1; the whole of its loss is ``cadet``.
 
     Args:
         student: Scores, (batch, docs).
@@ -34,7 +34,7 @@ def kl_divergence(
         by the temperatures' square.
 
     Raises:
-        InputError: A teacher's score is NaN, or shapes differ.
+        InputError: A teacher's score is NaN or infinite, or shapes differ.
 
     Reference:
         Tamber et al., 2025 (CADET); Hinton et al., 2015.
@@ -71,7 +71,7 @@ def dear(
         In nats, a scalar.
 
     Raises:
-        InputError: A target or a teacher's score is NaN, or shapes differ.
+        InputError: A target or a teacher's score is NaN or infinite, or shapes differ.
 
     Reference:
         Abdallah et al., 2025 (DeAR, stage 1). RankNet is that of ``rank_net``: their code's binary targets also pull

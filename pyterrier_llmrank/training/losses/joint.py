@@ -78,7 +78,7 @@ def first_joint(
         ``by_teacher_ranks``, in nats, a scalar.
 
     Raises:
-        InputError: A row has no label, a target is NaN, or shapes differ.
+        InputError: A row has no label, a target is NaN or infinite, or shapes differ.
 
     Reference:
         Reddy et al., 2024 (FIRST).

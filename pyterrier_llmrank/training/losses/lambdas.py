@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -68,7 +69,7 @@ def lambda_loss(
         In bits, a scalar. Pairs are those with different targets; of ``ndcg_loss1`` all.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Wang et al., 2018.
@@ -78,7 +79,7 @@ def lambda_loss(
     if k is not None:
         top = ranks(lists.scores, lists.mask) <= k
         pairs = pairs & top.unsqueeze(2) & top.unsqueeze(1)
-    losses = functional.softplus(-sigma * differences(lists.scores)) / torch.log(torch.tensor(2.0))
+    losses = functional.softplus(-sigma * differences(lists.scores)) / math.log(2)
     if weight is not None:
         losses = weight(lists, k).detach() * losses
     return average(losses, pairs) if reduction == "mean" else torch.where(pairs, losses, 0.0).sum()
@@ -97,7 +98,7 @@ def lipo_lambda(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, 
         Sum over pairs with different targets, mean over lists, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Liu et al., 2024 (LiPO-lambda); gains are not normalised, and discounts are ``log(1 + rank)``.

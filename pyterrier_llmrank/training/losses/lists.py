@@ -33,7 +33,7 @@ def prepared(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Lis
         mask: True where a document is real, (batch, docs); None where all are.
 
     Raises:
-        InputError: The shapes differ or are not those of lists, or a real document's target is NaN.
+        InputError: The shapes differ or are not those of lists, or a real document's target is NaN or infinite.
     """
     if scores.dim() != 2 or targets.shape != scores.shape or (mask is not None and mask.shape != scores.shape):
         shapes = [tuple(scores.shape), tuple(targets.shape), None if mask is None else tuple(mask.shape)]
@@ -44,10 +44,11 @@ def prepared(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Lis
     kind = torch.promote_types(scores.dtype, torch.float32)
     real = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask.bool()
     wanted = torch.where(real, targets.to(kind), 0.0)
-    if bool(wanted.isnan().any()):
-        rows = wanted.isnan().any(dim=1).nonzero().flatten().tolist()
+    lost = ~wanted.isfinite()
+    if bool(lost.any()):
+        rows = lost.any(dim=1).nonzero().flatten().tolist()
         raise InputError(
-            f"{int(wanted.isnan().sum())} targets are NaN, in the lists {rows[:5]} of {len(scores)}; leave those "
+            f"{int(lost.sum())} targets are NaN or infinite, in the lists {rows[:5]} of {len(scores)}; leave those "
             "documents out, or set their mask to False"
         )
     return Lists(torch.where(real, scores.to(kind), 0.0), wanted, real)
@@ -90,6 +91,32 @@ def ranks(values: Tensor, mask: Tensor) -> Tensor:
     lowest = torch.finfo(values.dtype).min
     order = values.detach().masked_fill(~mask, lowest).argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1).to(values.dtype) + 1
+
+
+def shared_ranks(lists: Lists) -> Tensor:
+    """Ranks of the targets from 1, (batch, docs); equals share the mean of theirs."""
+    higher, reached = spans(lists)
+    return (higher + 1 + reached).to(lists.scores) / 2
+
+
+def spans(lists: Lists) -> tuple[Tensor, Tensor]:
+    """How many documents have a higher target than each, and how many a higher or the same, (batch, docs) both."""
+    worst_last = -sort_keys(lists)
+    order = worst_last.sort(dim=1).values
+    return torch.searchsorted(order, worst_last), torch.searchsorted(order, worst_last, right=True)
+
+
+def sort_keys(lists: Lists) -> Tensor:
+    """Targets, and lower than any of them at padding."""
+    return lists.targets.detach().masked_fill(~lists.mask, float("-inf"))
+
+
+def levels(lists: Lists) -> Tensor:
+    """How many different targets of the list are higher than a document's, (batch, docs), as floats."""
+    equal = lists.targets.unsqueeze(2) == lists.targets.unsqueeze(1)
+    repeated = (equal & both(lists.mask)).tril(-1).any(dim=2)  # the same target stands further left
+    higher = ordered(lists).transpose(1, 2) & ~repeated.unsqueeze(1)  # (batch, i, j): j is above i
+    return higher.sum(dim=2).to(lists.scores)
 
 
 def gains(lists: Lists) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .lists import Lists, average, differences, log_shares, ordered, prepared, shares
+from .lists import Lists, average, differences, levels, log_shares, ordered, prepared, shares, sort_keys, spans
 
 
 def list_net(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -21,7 +23,7 @@ def list_net(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Ten
         Mean over lists, in nats, a scalar. Its minimum is the entropy of the targets' belief, see ``kl_divergence``.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Cao et al., 2007 (top one).
@@ -43,7 +45,7 @@ def softmax_cross_entropy(scores: Tensor, targets: Tensor, mask: Tensor | None =
         Mean over lists, in nats, a scalar; a list without a relevant document counts 0.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Zhuang et al., 2022 (RankT5).
@@ -68,7 +70,7 @@ def list_mle(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Ten
         Sum over a list's documents, mean over lists, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Xia et al., 2008.
@@ -89,17 +91,48 @@ def position_aware_list_mle(scores: Tensor, targets: Tensor, mask: Tensor | None
         Weighted sum over a list's documents, mean over lists, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Lan et al., 2014 (p-ListMLE).
     """
     lists = prepared(scores, targets, mask)
-    left = torch.where(lists.mask, ordered(lists).sum(dim=2) + 1, 0)  # n - i, where targets are distinct
+    n, (_, reached) = lists.mask.sum(dim=1, keepdim=True), spans(lists)
+    left = torch.where(lists.mask, n - reached + 1, 0)  # n - i, where targets are distinct
     weights = torch.exp2((left - left.amax(dim=1, keepdim=True)).to(lists.scores))  # 2 ** 200 is no float32
     weights = weights - torch.exp2(-left.amax(dim=1, keepdim=True).to(lists.scores))
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-10)
     return average((weights * _surprise(lists)).sum(dim=1), lists.mask.any(dim=1))
+
+
+def rank_list(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, skips: Sequence[int] = (1,)) -> Tensor:
+    """Log of one plus the odds of every wrong order among near neighbours of the targets' order.
+
+    Where RankNet adds up ``log(1 + odds)`` of each pair, this is ``log(1 + ...)`` of all their odds together, which is
+    never more.
+
+    Args:
+        scores: Log-odds up to a constant of each list, (batch, docs).
+        targets: Higher is better, (batch, docs); only their order counts.
+        mask: True where a document is real, (batch, docs); None where all are.
+        skips: How many different targets apart compared documents are: 1 for neighbours; more of them, added while
+            training goes on, for the whole order.
+
+    Returns:
+        Mean over lists, in nats, a scalar.
+
+    Raises:
+        InputError: A target is NaN or infinite, or shapes differ.
+
+    Reference:
+        Naini et al., 2025 (RankList), after their abstract; how their equations weigh near and far is not known here.
+    """
+    lists = prepared(scores, targets, mask)
+    apart = differences(levels(lists)).abs()
+    compared = ordered(lists) & torch.isin(apart, torch.tensor(skips).to(apart))
+    lowest = torch.finfo(lists.scores.dtype).min
+    leads = (-differences(lists.scores)).masked_fill(~compared, lowest)  # of the worse over the better
+    return average(functional.softplus(leads.flatten(1).logsumexp(dim=1)), lists.mask.any(dim=1))
 
 
 def circle(
@@ -123,7 +156,7 @@ def circle(
         Mean over lists, in nats, a scalar; a list without a relevant document, or without another, counts 0.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Sun et al., 2020; Liu et al., 2025 (ListConRanker), who train with it.
@@ -152,7 +185,7 @@ def pearson(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tens
         Mean over the lists whose targets differ, 0 to 2, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
     """
     lists = prepared(scores, targets, mask)
     n = lists.mask.sum(dim=1, keepdim=True).clamp(min=1)
@@ -167,5 +200,10 @@ def pearson(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tens
 def _surprise(lists: Lists) -> Tensor:
     """Of choosing each document over those with a lower target, in nats, (batch, docs)."""
     lowest = torch.finfo(lists.scores.dtype).min
-    leads = (-differences(lists.scores)).masked_fill(~ordered(lists), lowest)  # of rival j over i: (batch, i, j)
-    return functional.softplus(leads.logsumexp(dim=2))
+    order = sort_keys(lists).argsort(dim=1, descending=True)
+    best_first = lists.scores.masked_fill(~lists.mask, lowest).gather(1, order)
+    from_here = functional.pad(best_first.flip(1).logcumsumexp(dim=1).flip(1), (0, 1), value=lowest)
+    _, reached = spans(lists)
+    rivals = from_here.gather(1, reached)  # log of the sum over all that have a lower target
+    some = lists.mask & (reached < lists.mask.sum(dim=1, keepdim=True))
+    return torch.where(some, functional.softplus(rivals - lists.scores), 0.0)

@@ -16,6 +16,7 @@ from .lists import (
     gains,
     ideal_dcg,
     prepared,
+    shared_ranks,
     shares_of_ideal,
 )
 from .sorting import neural_sort, sinkhorn
@@ -34,7 +35,7 @@ def approx_ndcg(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, 
         Mean over the lists with a relevant document, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Qin et al., 2010.
@@ -57,7 +58,7 @@ def approx_mrr(scores: Tensor, targets: Tensor, mask: Tensor | None = None, *, t
         Mean over the lists with a relevant document, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Qin et al., 2010.
@@ -89,7 +90,7 @@ def adr_mse(
         Mean over real documents of all lists, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Schlatt et al., 2025 (Rank-DistiLLM).
@@ -124,7 +125,7 @@ def neural_ndcg(
         Mean over the lists with a relevant document, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Pobrotyn and Białobrzeski, 2021 (NeuralNDCG).
@@ -145,10 +146,3 @@ def smooth_ranks(lists: Lists, temperature: float) -> Tensor:
     """One plus, for each rival, the sigmoid of its lead, (batch, docs)."""
     leads = torch.sigmoid(-differences(lists.scores) / temperature)
     return 1 + torch.where(both(lists.mask), leads, 0.0).sum(dim=2)
-
-
-def shared_ranks(lists: Lists) -> Tensor:
-    """Ranks of the targets from 1, (batch, docs); equals share the mean of theirs."""
-    ahead = -differences(lists.targets)  # of rival j over i: (batch, i, j)
-    places = (ahead > 0).to(ahead) + (ahead == 0).to(ahead) / 2
-    return 1 + torch.where(both(lists.mask), places, 0.0).sum(dim=2)

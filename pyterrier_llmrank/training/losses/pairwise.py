@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pyterrier_llmrank.errors import InputError
 
-from .lists import Lists, average, both, differences, ordered, prepared, ranks
+from .lists import Lists, average, both, differences, ordered, prepared, ranks, shared_ranks
 
 PairWeight: TypeAlias = Callable[[Lists, "int | None"], Tensor]
 """From lists, and a cutoff or None, to the weight of each pair of documents, (batch, docs, docs)."""
@@ -40,7 +40,7 @@ def rank_net(
         Mean over the pairs of documents with different targets, of all lists together, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Burges et al., 2005; Sun et al., 2023 (permutation distillation); Reddy et al., 2024 (FIRST).
@@ -51,8 +51,8 @@ def rank_net(
 
 
 def by_teacher_ranks(lists: Lists, k: int | None = None) -> Tensor:
-    """Weights of FIRST: ``1 / (r_i + r_j)``, the ranks those of the targets in their own list, from 1."""
-    places = ranks(lists.targets, lists.mask)
+    """Weights of FIRST: ``1 / (r_i + r_j)`` by ranks of the targets in their own list, from 1; equals share theirs."""
+    places = shared_ranks(lists)
     return 1 / (places.unsqueeze(2) + places.unsqueeze(1))
 
 
@@ -107,7 +107,7 @@ def novelty_targets(scores: Tensor, targets: Tensor, subtopics: Tensor, mask: Te
         Targets for ``rank_net`` at these scores, (batch, docs).
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Schlatt et al., 2025 (Set-Encoder, novelty).
@@ -133,7 +133,7 @@ def margin_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> 
         alike are a pair too: their margin should be 0.
 
     Raises:
-        InputError: A teacher's score is NaN, or shapes differ.
+        InputError: A teacher's score is NaN or infinite, or shapes differ.
 
     Reference:
         Hofstätter et al., 2020, eq. 3.

@@ -27,7 +27,7 @@ def binary_cross_entropy(scores: Tensor, targets: Tensor, mask: Tensor | None = 
         Mean over real documents, in nats, a scalar.
 
     Raises:
-        InputError: A target is NaN or no probability, or shapes differ.
+        InputError: A target is no probability, or shapes differ.
 
     Reference:
         Nogueira and Cho, 2019 (monoBERT); Nogueira et al., 2020 (monoT5); Tsirigotis et al., 2025 (BiXSE).
@@ -49,7 +49,7 @@ def mean_squared_error(scores: Tensor, targets: Tensor, mask: Tensor | None = No
         Mean over real documents, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Pipitone et al., 2025 (zELO).
@@ -70,7 +70,7 @@ def root_mean_squared_error(scores: Tensor, targets: Tensor, mask: Tensor | None
         Mean over lists, a scalar.
 
     Raises:
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         The loss of that name of RankGPT's permutation distillation (Sun et al., 2023).

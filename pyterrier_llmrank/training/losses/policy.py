@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyterrier_llmrank.errors import ConfigurationError
 
-from .lists import Lists, discounts, prepared, shares_of_ideal
+from .lists import Lists, average, discounts, prepared, shares_of_ideal
 
 
 def pg_rank(
@@ -34,7 +34,7 @@ def pg_rank(
         temperature: Scores are divided by it.
         k: Cutoff of nDCG.
         to_go: Whether the choice at a place is credited with the gains from there on only; the expected gradient is
-            the same, its variance lower.
+            the same, and on long lists varies far less.
         generator: Of the draws, on the scores' device; None for torch's own.
 
     Returns:
@@ -42,7 +42,7 @@ def pg_rank(
 
     Raises:
         ConfigurationError: ``samples`` is below 2: one ranking has no others to be compared with.
-        InputError: A target is NaN, or shapes differ.
+        InputError: A target is NaN or infinite, or shapes differ.
 
     Reference:
         Gao et al., 2023 (Neural PG-RANK); Kool et al., 2019, for the baseline.
@@ -56,7 +56,7 @@ def pg_rank(
     future = gained.flip(2).cumsum(dim=2).flip(2) if to_go else gained.sum(dim=2, keepdim=True)
     advantage = (future - future.mean(dim=0)) * samples / (samples - 1)  # less the mean of the others
     chosen = (_choices(lists, order) * advantage).sum(dim=2)
-    return -(chosen.mean(dim=0) * lists.mask.any(dim=1)).sum() / lists.mask.any(dim=1).sum().clamp(min=1)
+    return average(-chosen.mean(dim=0), lists.mask.any(dim=1))
 
 
 def _drawn(lists: Lists, samples: int, generator: torch.Generator | None) -> Tensor:

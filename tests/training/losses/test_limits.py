@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 import torch
-from every_loss import BINARY, CHOICES, DISTANCES, EVERY, ORDERS, POINTWISE, SHIFT_INVARIANT
+from every_loss import BINARY, CHOICES, DISTANCES, EVERY, ORDERS, PER_LIST, POINTWISE, SHIFT_INVARIANT
 
 from pyterrier_llmrank.errors import InputError
 from pyterrier_llmrank.training import losses
@@ -80,6 +80,14 @@ def test_equal_targets_give_a_number(loss, grade):
     assert slope.isfinite().all()
 
 
+@each({name: EVERY[name] for name in PER_LIST})
+def test_a_list_costs_the_same_whoever_shares_its_batch(loss):
+    scores, targets = drawn()
+    targets[1, 2] = targets[1, 4]
+    alone = [loss(scores[row : row + 1], targets[row : row + 1]) for row in range(4)]
+    torch.testing.assert_close(loss(scores, targets), torch.stack(alone).mean())
+
+
 @each(CHOICES)
 def test_equal_targets_ask_for_no_order(loss):
     scores = torch.tensor([[2.0, 1.0, -1.0]])
@@ -89,10 +97,11 @@ def test_equal_targets_ask_for_no_order(loss):
 
 
 @each({name: loss for name, loss in EVERY.items() if name != "stepwise_list_mle"})  # which is given an order
-def test_a_target_that_is_no_number_is_named(loss):
+@pytest.mark.parametrize("target", [float("nan"), float("-inf")])
+def test_a_target_that_is_no_number_is_named(loss, target):
     scores, targets = drawn()
-    targets[2, 1] = float("nan")
-    with pytest.raises(InputError, match=r"1 targets are NaN, in the lists \[2\] of 4"):
+    targets[2, 1] = target
+    with pytest.raises(InputError, match=r"1 targets are NaN or infinite, in the lists \[2\] of 4"):
         loss(scores, targets)
 
 
@@ -114,8 +123,11 @@ def test_a_shift_of_a_lists_scores_changes_nothing(loss):
 
 
 @each({name: loss for name, loss in EVERY.items() if "pg_rank" not in name})
-def test_the_places_of_documents_do_not_matter(loss):
+@pytest.mark.parametrize("equals", [False, True])
+def test_the_places_of_documents_do_not_matter(loss, equals):
     scores, targets = drawn()
+    if equals and loss is not EVERY["stepwise_list_mle"]:  # which is given one order of them
+        targets = targets.round()
     places = torch.tensor([3, 0, 5, 1, 4, 2])
     value, slope = gradient(loss, scores, targets)
     moved, moved_slope = gradient(loss, scores[:, places], targets[:, places])
@@ -194,7 +206,7 @@ def test_every_loss_that_is_exported_is_tested_here():
         "permutation_targets",
         "novelty_targets",
     }
-    helpers |= {"below_positive", "below_teacher_ratio", "language_modelling", "importance_weighted"}
+    helpers |= {"cadet", "below_positive", "below_teacher_ratio", "language_modelling", "importance_weighted"}
     weights = {"by_difference", "by_squares", "by_teacher_ranks", "lambda_rank", "mrr"}
     weights |= {"ndcg_loss1", "ndcg_loss2", "ndcg_loss2_plus"}
     exported = {name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))}
