@@ -46,7 +46,7 @@ def test_the_text_alone_is_prepared():
 
 
 def test_a_missing_value_or_one_that_does_not_suit_is_told():
-    with pytest.raises(InputError, match="document a of query '1' cannot be shown as"):
+    with pytest.raises(InputError, match="document b of query '1' cannot be shown as"):
         Rerank(OneShot(), Inserted(Prompted(ListPrompt(), HashModel()), "{title:.2f} {text}"))(frame(title="text"))
     assert "nan" in asked("{year} {text}", frame(year=[np.nan, 1.0]))
 
