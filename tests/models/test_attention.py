@@ -201,6 +201,16 @@ def test_half_precision_rows_are_near_those_of_single_precision(folder):
         assert np.abs(one - other).max() < 0.15 * other.max()
 
 
+def test_other_primitives_are_as_before(folder):
+    model = local(folder)
+    [before] = model.choices([raw("the cat")], [["Yes", "No"]])
+    asked(model, heads=((1, 0),))
+    asked(model, slowly=True)
+    [after] = model.choices([raw("the cat")], [["Yes", "No"]])
+    assert (before.logprobs == after.logprobs).all()
+    assert {config._attn_implementation for config in model._loaded.configs} == {"sdpa"}
+
+
 def test_nothing_asked_is_nothing_answered(model):
     assert model.attention([], rows=[], spans=[]) == [] and "_loaded" not in vars(local(model.name))
 
