@@ -17,10 +17,9 @@ from pyterrier_llmrank import Rerank, plan
 from pyterrier_llmrank.core import Doc, Evidence, Message, Prompt, Question, Scorer, Usage
 from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, ModelError, PromptTooLong, Unsupported
 from pyterrier_llmrank.models import FusedModel, Generation, HFModel
-from pyterrier_llmrank.presets.fusion import LIST_T5
-from pyterrier_llmrank.prompts import FusedPrompt
+from pyterrier_llmrank.prompts import FusedPrompt, ListPrompt
+from pyterrier_llmrank.prompts.fused import LIST_T5, LIT5
 from pyterrier_llmrank.scorers import CrossAttention, FusionInDecoder, Shuffled
-from pyterrier_llmrank.scorers.fusion import LIT5
 from pyterrier_llmrank.strategies import MultiwayTournament, OneShot, SlidingWindow
 
 HELD = replace(LIT5, decode="constrained")
@@ -370,8 +369,6 @@ def test_what_cannot_be_looked_into_is_refused(build, t5, tmp_path):
 
 
 def test_a_prompt_of_another_kind_is_refused(t5):
-    from pyterrier_llmrank.prompts import ListPrompt
-
     with pytest.raises(ConfigurationError, match="pass a FusedPrompt"):
         FusionInDecoder(t5, prompt=ListPrompt())
 
