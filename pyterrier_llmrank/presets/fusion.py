@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from pyterrier_llmrank.prompts import FusedPrompt
+from pyterrier_llmrank.prompts.fused import LIST_T5, LIT5
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.scorers import CrossAttention, FusionInDecoder
-from pyterrier_llmrank.scorers.fusion import LIT5
 from pyterrier_llmrank.strategies import MultiwayTournament, OneShot, SlidingWindow
 
 from .registry import Name, Options, engine, preset, reranker
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Decode = Literal["generate", "constrained"]
-
-LIST_T5 = FusedPrompt(  # soyoung97/ListT5, run_listt5.py
-    "Query: {query}, Index: {label}, Context: {text}", identifier="{label}", between=" ", ascending=True, least=5
-)
 
 TOKENS = 150  # of one passage with the query: castorini/LiT5, LiT5-Distill.sh and LiT5-Score.sh
 

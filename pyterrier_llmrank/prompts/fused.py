@@ -133,3 +133,12 @@ class Part(NamedTuple):
         return Prompt(
             (Message("user", self.prompt.template.format(query=query, label=self.label, text=text)),), raw=True
         )
+
+
+LIT5 = FusedPrompt("Search Query: {query} Passage: [{label}] {text} Relevance Ranking: ")
+"""What LiT5-Distill reads and writes (castorini/LiT5)."""
+
+LIST_T5 = FusedPrompt(
+    "Query: {query}, Index: {label}, Context: {text}", identifier="{label}", between=" ", ascending=True, least=5
+)
+"""What ListT5 reads and writes (soyoung97/ListT5, run_listt5.py)."""

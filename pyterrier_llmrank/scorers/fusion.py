@@ -11,13 +11,11 @@ from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import FusedModel, HFModel, Model
 from pyterrier_llmrank.prompts.base import Template
-from pyterrier_llmrank.prompts.fused import FusedPrompt
+from pyterrier_llmrank.prompts.fused import LIT5, FusedPrompt
 from pyterrier_llmrank.prompts.truncation import fit
 
 from .prompted import Prompted
 from .showing import Item
-
-LIT5 = FusedPrompt("Search Query: {query} Passage: [{label}] {text} Relevance Ranking: ")  # castorini/LiT5
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,7 +37,7 @@ class FusionInDecoder(Prompted):
         Unsupported: On first use, if ``model`` is not an encoder-decoder.
 
     Examples:
-        Windows of LiT5, and the tournament of ListT5::
+        Windows of LiT5, and the tournament of ListT5, whose format is ``prompts.fused.LIST_T5``::
 
             Rerank(SlidingWindow(20, 10), FusionInDecoder("castorini/LiT5-Distill-base-v2"))
             Rerank(MultiwayTournament(5, keep=2), FusionInDecoder("Soyoung97/ListT5-base", prompt=LIST_T5), top_k=10)

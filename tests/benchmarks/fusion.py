@@ -27,8 +27,8 @@ import torch
 from models import clock, save_encoder_decoder, save_results, words
 
 from pyterrier_llmrank import Doc, HFModel, LLMRankWarning, Question
+from pyterrier_llmrank.prompts.fused import LIT5
 from pyterrier_llmrank.scorers import FusionInDecoder
-from pyterrier_llmrank.scorers.fusion import LIT5
 
 WIDTH = 150  # tokens that the released code pads a passage to
 

@@ -7,9 +7,8 @@ import pytest
 
 from pyterrier_llmrank.core import Evidence, Prompt, descending
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.presets.fusion import LIST_T5
 from pyterrier_llmrank.prompts import FusedPrompt
-from pyterrier_llmrank.scorers.fusion import LIT5
+from pyterrier_llmrank.prompts.fused import LIST_T5, LIT5
 
 NAN = float("nan")
 

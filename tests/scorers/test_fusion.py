@@ -10,17 +10,16 @@ import pytest
 import torch
 import transformers
 from fake_models import HashModel
-from shared_data import parity
+from shared_data import parity, shared
 from tiny import END, ask, byte_tokenizer, decoder, encoder_decoder, local
 
 from pyterrier_llmrank import Rerank, plan
 from pyterrier_llmrank.core import Doc, Evidence, Message, Prompt, Question, Scorer, Usage
 from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, ModelError, PromptTooLong, Unsupported
 from pyterrier_llmrank.models import FusedModel, Generation, HFModel
-from pyterrier_llmrank.presets.fusion import LIST_T5
-from pyterrier_llmrank.prompts import FusedPrompt
+from pyterrier_llmrank.prompts import FusedPrompt, ListPrompt
+from pyterrier_llmrank.prompts.fused import LIST_T5, LIT5
 from pyterrier_llmrank.scorers import CrossAttention, FusionInDecoder, Shuffled
-from pyterrier_llmrank.scorers.fusion import LIT5
 from pyterrier_llmrank.strategies import MultiwayTournament, OneShot, SlidingWindow
 
 HELD = replace(LIT5, decode="constrained")
@@ -370,8 +369,6 @@ def test_what_cannot_be_looked_into_is_refused(build, t5, tmp_path):
 
 
 def test_a_prompt_of_another_kind_is_refused(t5):
-    from pyterrier_llmrank.prompts import ListPrompt
-
     with pytest.raises(ConfigurationError, match="pass a FusedPrompt"):
         FusionInDecoder(t5, prompt=ListPrompt())
 
@@ -432,14 +429,14 @@ class Oracle(FusedModel):
         answers = []
         for prompt in prompts:
             texts = [turn.content.rpartition(" ")[2] for turn in prompt.messages]
-            shown.append([int(text.partition(":")[0]) for text in texts])
+            seen.append([int(text.partition(":")[0]) for text in texts])
             worth = [float(text.partition(":")[2]) for text in texts]
             order = sorted(range(len(texts)), key=worth.__getitem__)
             answers.append(Generation(" ".join(str(place + 1) for place in order), "stop", Usage(1)))
         return answers
 
 
-shown = []
+seen = []
 
 
 def test_the_tournament_shows_the_groups_of_the_released_code_and_ends_as_it_does(t5):
@@ -447,17 +444,17 @@ def test_the_tournament_shows_the_groups_of_the_released_code_and_ends_as_it_doe
     for case in parity("listt5_tournament")["cases"]:
         if case["m"] != 5 or case["n"] > 30:
             continue
-        shown.clear()
+        seen.clear()
         texts = [f"{i}:{worth}" for i, worth in enumerate(case["gold"])]
         rows = [["q", "why", f"d{i}", text, -float(i)] for i, text in enumerate(texts)]
         scorer = FusionInDecoder(Oracle(t5), prompt=LIST_T5)
         rerank = Rerank(MultiwayTournament(5, case["r"]), scorer, top_k=case["rerank_topk"])
         out = rerank(pd.DataFrame(rows, columns=["qid", "query", "docno", "text", "score"]))
         assert [int(docno[1:]) for docno in out["docno"]] == case["final_order"]
-        assert len(shown) == case["num_forward"] == rerank.ledger["q"].usage.calls
-        assert [sorted(set(group)) for group in shown] == [sorted(set(group)) for group in case["groups"]]
+        assert len(seen) == case["num_forward"] == rerank.ledger["q"].usage.calls
+        assert [sorted(set(group)) for group in seen] == [sorted(set(group)) for group in case["groups"]]
         if case["n"] <= 5 and case["r"] > 1:
-            assert shown == case["groups"]  # with its copies
+            assert seen == case["groups"]  # with its copies
         compared += 1
     assert compared >= 10
 
@@ -469,3 +466,15 @@ def test_warned_once_where_answers_cannot_be_read(t5):
     with pytest.warns(LLMRankWarning):
         out = rerank(frame)
     assert sorted(out["docno"]) == sorted(frame["docno"])
+
+
+@pytest.mark.parametrize("prompt", [HELD, replace(LIST_T5, decode="constrained")])
+def test_the_pieces_of_a_real_t5_vocabulary_spell_identifiers(prompt):
+    pytest.importorskip("sentencepiece")
+    scorer = fusion(str(shared("fixtures", "monot5", "model")), prompt)
+    for answer in scorer(QUESTIONS[:3]):
+        assert sorted(answer.scores) == [*range(1 - len(answer.scores), 1)] and answer.usage.failures == 0
+    texts = [message.content for message in prompt.render("why", ["a cat", "the mat"]).messages]
+    rows = scorer.model._parts([apart(texts)])[0]
+    tokenizer = scorer.model._loaded.tokenizer
+    assert rows == [tokenizer(text)["input_ids"] for text in texts] and {row[-1] for row in rows} == {1}

@@ -99,11 +99,13 @@ def shorten(config: PretrainedConfig, layers: int, name: str) -> None:
 @contextmanager
 def quietly(layers: int | None) -> Iterator[None]:
     """Loads without a report of the layers that were left out on purpose."""
+    from logging import ERROR
+
     from transformers.utils import logging
 
     before = logging.get_verbosity()
     if layers is not None:
-        logging.set_verbosity(logging.ERROR)
+        logging.set_verbosity(ERROR)
     try:
         yield
     finally:
