@@ -70,6 +70,7 @@ from .scorers import (
     Repeated,
     Replay,
     RerankEndpoint,
+    SetEncoder,
     Shuffled,
 )
 from .strategies import (
@@ -134,6 +135,7 @@ __all__ = [
     "Sampling",
     "ScorePrompt",
     "SelectPrompt",
+    "SetEncoder",
     "SetPrompt",
     "SetwiseLLM",
     "Shuffled",

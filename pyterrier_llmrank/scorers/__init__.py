@@ -12,6 +12,7 @@ from .query_likelihood import QueryLikelihood
 from .reasoned import Reasoned
 from .repeated import Repeated
 from .replay import Replay
+from .set_encoder import SetEncoder
 from .stepped import Stepped
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Repeated",
     "Replay",
     "RerankEndpoint",
+    "SetEncoder",
     "Shuffled",
     "Stepped",
 ]

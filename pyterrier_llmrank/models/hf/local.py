@@ -11,7 +11,8 @@ from pyterrier_llmrank.core import brief
 from pyterrier_llmrank.errors import ConfigurationError
 
 from .batching import Budget
-from .loading import Checkpoint, Kind, Loaded, load
+from .kinds import Auto, Kind
+from .loading import Checkpoint, Loaded, load
 
 GPU_TOKENS, CPU_TOKENS = 16_384, 2_048
 GPU_LOGITS, CPU_LOGITS = 2**28, 2**26  # of one batch, in float32: at most 1 GiB, and 256 MiB
@@ -67,7 +68,12 @@ class Local:
 
     @cached_property
     def _loaded(self) -> Loaded:
-        return load(self.kind, self._checkpoint())
+        return load(self._auto, self._checkpoint())
+
+    @property
+    def _auto(self) -> Auto:
+        """What kind of network the weights are of; those of our own are imported when they are needed."""
+        return self.kind
 
     @cached_property
     def _budget(self) -> Budget:
