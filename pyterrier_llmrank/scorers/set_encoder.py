@@ -16,7 +16,7 @@ from pyterrier_llmrank.models.hf.weightless import weightless
 from .alone import regrouped, usage
 
 if TYPE_CHECKING:
-    from pyterrier_llmrank.models.hf.kinds import Auto
+    from pyterrier_llmrank.models.hf.own import Own
     from pyterrier_llmrank.networks.set_inputs import SetInputs
 
 
@@ -72,7 +72,7 @@ class SetEncoder(LocalEncoder):
         return None
 
     @property
-    def _auto(self) -> Auto:
+    def _of(self) -> Own:
         from pyterrier_llmrank.networks.set_encoder import SetEncoderNetwork
 
         return SetEncoderNetwork

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFound
@@ -15,11 +15,13 @@ from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFou
 from .adapters import Adapter, find_adapter, merged
 from .devices import pick_device, pick_dtype
 from .hub import REMEDY, Where, explained, failure, is_path, where
-from .kinds import Auto, Kind, config_of, tokenizer_of
+from .own import Own, own_network
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Kind = Literal["language", "classifier", "encoder"]
 
 HEADS = {  # task, what the names of its architectures hold, what to use instead
     "language": (
@@ -138,10 +140,10 @@ class Loaded:
         return min(known, default=None)
 
 
-_shared: WeakValueDictionary[tuple[Auto, Checkpoint], Loaded] = WeakValueDictionary()
+_shared: WeakValueDictionary[tuple[Kind | Own, Checkpoint], Loaded] = WeakValueDictionary()
 
 
-def load(kind: Auto, checkpoint: Checkpoint) -> Loaded:
+def load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     """The network and tokenizer of a checkpoint; those already in memory are shared.
 
     Raises:
@@ -156,7 +158,7 @@ def load(kind: Auto, checkpoint: Checkpoint) -> Loaded:
     return loaded
 
 
-def _load(kind: Auto, checkpoint: Checkpoint) -> Loaded:
+def _load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     import torch
     from safetensors import SafetensorError
 
@@ -215,7 +217,7 @@ def _resolved(checkpoint: Checkpoint) -> tuple[Checkpoint, Adapter | None]:
 
 
 def _from_pretrained(
-    kind: Auto, base: Checkpoint, adapter: Adapter | None, dtype: torch.dtype, *, local_files_only: bool
+    kind: Kind | Own, base: Checkpoint, adapter: Adapter | None, dtype: torch.dtype, *, local_files_only: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import transformers
 
@@ -224,18 +226,20 @@ def _from_pretrained(
         "trust_remote_code": base.trust_remote_code,
         "local_files_only": local_files_only,
     }
+    if not isinstance(kind, str):
+        return own_network(kind, base.name, dtype, **shared)
     labels = adapter.labels() if adapter is not None and kind == "classifier" else None
-    config = config_of(kind, base.name, **shared, **({"num_labels": labels} if labels else {}))
-    auto: Any = transformers.AutoModel if isinstance(kind, str) else kind
+    config = transformers.AutoConfig.from_pretrained(base.name, **shared, **({"num_labels": labels} if labels else {}))
+    auto: Any = transformers.AutoModel
     if kind == "language":
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     elif kind == "classifier":
         auto = transformers.AutoModelForSequenceClassification
-    if labels is None and isinstance(kind, str):
+    if labels is None:
         _check_head(kind, base, config)
     source = {**shared, "revision": "main"} if adapter and adapter.has_tokenizer else shared
     text = str(adapter.folder) if adapter and adapter.has_tokenizer else base.name
-    tokenizer = tokenizer_of(kind, text, **source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(text, truncation_side="right", **source)
     own = {"config": config, "dtype": dtype, "adapter_kwargs": {"local_files_only": local_files_only}, **shared}
     try:  # without adapter_kwargs transformers would ask the hub for an adapter
         return auto.from_pretrained(base.name, use_safetensors=True, **own), tokenizer

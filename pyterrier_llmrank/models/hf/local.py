@@ -11,8 +11,8 @@ from pyterrier_llmrank.core import brief
 from pyterrier_llmrank.errors import ConfigurationError
 
 from .batching import Budget
-from .kinds import Auto, Kind
-from .loading import Checkpoint, Loaded, load
+from .loading import Checkpoint, Kind, Loaded, load
+from .own import Own
 
 GPU_TOKENS, CPU_TOKENS = 16_384, 2_048
 GPU_LOGITS, CPU_LOGITS = 2**28, 2**26  # of one batch, in float32: at most 1 GiB, and 256 MiB
@@ -68,11 +68,11 @@ class Local:
 
     @cached_property
     def _loaded(self) -> Loaded:
-        return load(self._auto, self._checkpoint())
+        return load(self._of, self._checkpoint())
 
     @property
-    def _auto(self) -> Auto:
-        """What kind of network the weights are of; those of our own are imported when they are needed."""
+    def _of(self) -> Kind | Own:
+        """What is to be loaded; a class of our own is imported when it is needed."""
         return self.kind
 
     @cached_property

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from pyterrier_llmrank.core import Prompt
 
 from .hub import failure
-from .kinds import Auto, config_of, tokenizer_of
-from .loading import Checkpoint, Loaded, _cached, _resolved
+from .loading import Checkpoint, Kind, Loaded, _cached, _resolved
 from .local import Local
 from .model import HFModel
+from .own import Own, own_network
 
 L = TypeVar("L", bound=Local)
 
@@ -30,7 +30,7 @@ def weightless(local: L) -> L:
     if "_loaded" in vars(local):
         return local
     made = replace(local)
-    vars(made)["_loaded"] = _shape(local._auto, local._checkpoint())  # type: ignore[arg-type] - classes are hashable
+    vars(made)["_loaded"] = _shape(local._of, local._checkpoint())  # type: ignore[arg-type]  # classes are hashable
     return made
 
 
@@ -50,7 +50,7 @@ def beside(model: HFModel, prompts: Sequence[Prompt], labels: Sequence[Sequence[
 
 
 @lru_cache(maxsize=8)
-def _shape(kind: Auto, checkpoint: Checkpoint) -> Loaded:
+def _shape(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     """A tokenizer, and a network on the meta device, whose tensors have shapes and no values."""
     import torch
     import transformers
@@ -60,14 +60,15 @@ def _shape(kind: Auto, checkpoint: Checkpoint) -> Loaded:
     own = adapter is not None and adapter.has_tokenizer
     text, revision = (str(adapter.folder), "main") if adapter and own else (base.name, base.revision or "main")
     try:
-        config = config_of(kind, base.name, revision=base.revision or "main", **shared)
-        tokenizer = tokenizer_of(kind, text, revision=revision, **shared)
+        if not isinstance(kind, str):
+            return Loaded(*own_network(kind, base.name, None, revision=base.revision or "main", **shared))
+        config = transformers.AutoConfig.from_pretrained(base.name, revision=base.revision or "main", **shared)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            text, truncation_side="right", revision=revision, **shared
+        )
         with torch.device("meta"):
-            if isinstance(kind, str):
-                auto: Any = transformers.AutoModel
-                network = auto.from_config(config, trust_remote_code=base.trust_remote_code)
-            else:
-                network = kind(config)
+            auto: Any = transformers.AutoModel
+            network = auto.from_config(config, trust_remote_code=base.trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise failure(base.name, error) from error
     return Loaded(network, tokenizer)
