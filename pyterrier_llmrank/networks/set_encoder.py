@@ -93,6 +93,7 @@ class SetEncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
         chunk: int | None = None,
     ) -> Tensor:
         """The last state of each document's first token, (documents, width); arguments as of a call."""
+        self.backbone.config._attn_implementation = NAME  # under any other, layers would read each document alone
         starts = torch.tensor([0, *accumulate(lengths)][:-1], device=input_ids.device)
         place = int(bool(getattr(self.config, "add_extra_token", False)))
         parts = _parts(lengths, sizes, place, chunk)
