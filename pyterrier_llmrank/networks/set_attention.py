@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from pyterrier_llmrank.models.hf.varlen import attend_to_gathered, fits
+from pyterrier_llmrank.models.hf.varlen import Gather, attend_to_gathered, fits
 
 NAME = "pyterrier_llmrank_set"
 
@@ -41,10 +41,10 @@ class Part:
     """
 
     def __init__(self, lengths: Sequence[int], sets: Sequence[int], place: int) -> None:
-        self.lengths, self.sets = list(lengths), list(sets)
+        self.lengths, self.sets, self.place = list(lengths), list(sets), place
         self.tokens = sum(lengths)
         self._cut = [size for length in lengths for size in (place, 1, length - place - 1)]
-        self._bounds: dict[bool, tuple[Tensor, Tensor, tuple[int, int]]] = {}
+        self._gather: Gather | None = None
 
     def pieces(self, own: Tensor, shared: Sequence[Tensor]) -> list[list[Tensor]]:
         """The keys (or values) that each document sees; its interaction token is among those of its set.
@@ -53,17 +53,31 @@ class Part:
             own: Those of the documents' tokens, (tokens, heads, width).
             shared: Those of the interaction tokens of each set.
         """
-        cut = own.split(self._cut)  # type: ignore[no-untyped-call]  # one split, since each slice would cost a gradient of the whole row
+        # one split: slices would cost a gradient of the whole row each
+        cut = own.split(self._cut)  # type: ignore[no-untyped-call]
         return [[shared[of], cut[3 * at], cut[3 * at + 2]] for at, of in enumerate(self.sets)]
 
-    def bounds(self, pieces: list[list[Tensor]], *, firsts: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Where the queries and the keys of each document begin, and how many there are of one at most."""
-        if firsts not in self._bounds:
-            counts = [1] * len(pieces) if firsts else self.lengths, [sum(map(len, own)) for own in pieces]
-            device = pieces[0][0].device
-            queries, keys = (torch.tensor([0, *accumulate(own)], dtype=torch.int32, device=device) for own in counts)
-            self._bounds[firsts] = queries, keys, (max(counts[0]), max(counts[1]))
-        return self._bounds[firsts]
+    def gather(self, shared: Sequence[Tensor]) -> Gather:
+        """Where the same are among those of all sets with those of the documents behind them, in every layer."""
+        if self._gather is None:
+            device = shared[0].device
+            places = self._places([0, *accumulate(map(len, shared))])
+            widths = [len(own) for own in places]
+            joined = torch.tensor([place for own in places for place in own], device=device)
+            queries, keys = (
+                torch.tensor([0, *accumulate(own)], dtype=torch.int32, device=device) for own in (self.lengths, widths)
+            )
+            self._gather = Gather([], joined, queries, keys, (max(self.lengths), max(widths)))
+        return self._gather
+
+    def _places(self, commons: Sequence[int]) -> list[list[int]]:
+        """The same for each document; the interaction tokens of sets end at ``commons``."""
+        places, start = [], commons[-1]
+        for length, of in zip(self.lengths, self.sets, strict=True):
+            mark, end = start + self.place, start + length
+            places.append([*range(commons[of], commons[of + 1]), *range(start, mark), *range(mark + 1, end)])
+            start = end
+        return places
 
 
 def attend(
@@ -101,18 +115,29 @@ def attend(
     if part is None or attention_mask is not None or query.shape[2] != (len(part.sets) if firsts else part.tokens):
         raise NotImplementedError(f"{type(module).__name__} attends to something else than the documents of a set")
     own = own or Seen(key[0].transpose(0, 1), value[0].transpose(0, 1))
-    rows: Any = query[0].transpose(0, 1)  # (tokens, heads, width), as layers make them: whole blocks of memory to join
+    rows = query[0].transpose(0, 1)  # (tokens, heads, width), as layers make them: whole blocks of memory to join
+    if fits(query, value) and not dropout:
+        return _at_once(part, rows, own, shared, scaling, firsts=firsts)[None], None
     keys = part.pieces(own.keys, [one.keys for one in shared])
     values = part.pieces(own.values, [one.values for one in shared])
-    if fits(query, value) and not dropout:
-        all_keys, all_values = (torch.cat([piece for its in of for piece in its]) for of in (keys, values))
-        queries, ends, longest = part.bounds(keys, firsts=firsts)
-        return attend_to_gathered(rows.contiguous(), all_keys, all_values, queries, ends, longest, scaling)[None], None
+    queries: Any = rows.split(1 if firsts else part.lengths)  # type: ignore[no-untyped-call]
     found = []
-    for its_own, its_keys, its_values in zip(rows.split(1 if firsts else part.lengths), keys, values, strict=True):
+    for its_own, its_keys, its_values in zip(queries, keys, values, strict=True):
         one, seen, read = (_batch(states) for states in (its_own, torch.cat(its_keys), torch.cat(its_values)))
         found.append(scaled_dot_product_attention(one, seen, read, dropout_p=dropout, scale=scaling))
     return torch.cat(found, 2).transpose(1, 2), None
+
+
+def _at_once(
+    part: Part, rows: Tensor, own: Seen, shared: Sequence[Seen], scaling: float | None, *, firsts: bool
+) -> Tensor:
+    """The same in one call for all documents, on a GPU, (tokens, heads, width)."""
+    gather = part.gather([one.keys for one in shared])
+    keys, values = (torch.cat(states)[gather.places] for states in zip(*shared, own, strict=True))
+    if firsts:
+        each = torch.arange(len(part.sets) + 1, dtype=torch.int32, device=rows.device)
+        gather = gather._replace(queries=each, longest=(1, gather.longest[1]))
+    return attend_to_gathered(rows.contiguous(), keys, values, gather, scaling)
 
 
 def _batch(states: Tensor) -> Tensor:

@@ -119,16 +119,16 @@ def test_segments_gathered_for_one_call_hold_what_each_document_sees(network, mo
     wanted = scores(network, DOCS, [2, 3], chunk=40)
     calls = []
 
-    def one_by_one(query, key, value, queries, keys, longest, scaling):
-        calls.append(longest)
-        spans = [pairwise(ends.tolist()) for ends in (queries, keys)]
+    def one_by_one(query, key, value, gather, scaling):
+        calls.append(gather)
+        spans = [pairwise(ends.tolist()) for ends in (gather.queries, gather.keys)]
         found = [
             torch.nn.functional.scaled_dot_product_attention(
                 *(one.transpose(0, 1) for one in (query[a:b], key[c:d], value[c:d])), scale=scaling
             ).transpose(0, 1)
             for (a, b), (c, d) in zip(*spans, strict=True)
         ]
-        assert longest == tuple(int(ends.diff().max()) for ends in (queries, keys))
+        assert gather.longest == tuple(int(ends.diff().max()) for ends in (gather.queries, gather.keys))
         return torch.cat(found)
 
     monkeypatch.setattr(set_attention, "fits", lambda query, value: True)

@@ -34,7 +34,10 @@ def read(folder, **options):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return set_encoder(tmp_path_factory.mktemp("set"))
+    folder = set_encoder(tmp_path_factory.mktemp("set"))
+    held = read(folder)  # weights are shared by all who ask for them while somebody has them
+    held.load()
+    yield folder
 
 
 @pytest.fixture(scope="module")

@@ -72,28 +72,16 @@ def attend_at_once(
         for pool, own in zip(pools, (key, value), strict=True)
     )
     back = -1 if window is None else window - 1
-    out = attend_to_gathered(
-        query[0].transpose(0, 1).contiguous(),
-        keys,
-        values,
-        gather.queries,
-        gather.keys,
-        gather.longest,
-        scaling,
-        window_size=(back, 0 if causal else back),
-    )
-    return out[None]
+    window_size = (back, 0 if causal else back)
+    return attend_to_gathered(query[0].transpose(0, 1).contiguous(), keys, values, gather, scaling, window_size)[None]
 
 
 def attend_to_gathered(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    queries: Tensor,
-    keys: Tensor,
-    longest: tuple[int, int],
+    gather: Gather,
     scaling: float | None,
-    *,
     window_size: tuple[int, int] = (-1, -1),
 ) -> Tensor:
     """What every segment sees of the keys gathered for it, (tokens, heads, width).
@@ -102,9 +90,7 @@ def attend_to_gathered(
         query: Of all segments, one behind the other, (tokens, heads, width).
         key: What each of them sees, one behind the other, (keys, heads, width).
         value: The same.
-        queries: Where each segment's queries begin, and the last one's end, (segments + 1,), int32.
-        keys: The same of keys.
-        longest: Queries and keys of a segment at most.
+        gather: Where they begin.
         scaling: What scores are multiplied with; one over the root of the width by default.
         window_size: Keys seen before and after a token; -1 for all.
     """
@@ -112,9 +98,9 @@ def attend_to_gathered(
         query,
         key,
         value,
-        queries,
-        keys,
-        *longest,
+        gather.queries,
+        gather.keys,
+        *gather.longest,
         scale=scaling,
         window_size=window_size,
         enable_gqa=query.shape[1] != key.shape[1],
