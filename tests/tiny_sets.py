@@ -6,7 +6,9 @@ import torch
 import transformers
 from tiny import BOS, STOP, byte_tokenizer, settings
 
+from pyterrier_llmrank.models.hf.encoders import Encoded
 from pyterrier_llmrank.networks.set_encoder import SetEncoderNetwork, from_encoder
+from pyterrier_llmrank.networks.set_inputs import row_of
 
 KINDS = {"bert": {}, "electra": {"embedding_size": 16}, "roberta": {"type_vocab_size": 1}}
 
@@ -58,10 +60,9 @@ def documents(n, seed=0):
     return found
 
 
-def row(docs):
-    """What a network is called with, beside the sizes of the sets."""
-    ids, types = (torch.tensor([token for doc in docs for token in doc[part]]) for part in (0, 1))
-    return ids, types, [len(ids) for ids, _ in docs]
+def row(docs, sizes=None):
+    """What a network reads: one set, unless told."""
+    return row_of([[Encoded(*doc, 0) for doc in docs]])._replace(sizes=sizes or [len(docs)])
 
 
 def naive(network, docs, *, hidden=()):

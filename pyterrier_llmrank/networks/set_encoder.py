@@ -21,7 +21,7 @@ from pyterrier_llmrank.errors import ModelError
 
 from .set_attention import NAME, Part, Seen
 from .set_formats import FORMAT, read_config, rewrite_config
-from .set_inputs import INTERACTION
+from .set_inputs import INTERACTION, Row
 
 Draws = Sequence[torch.Generator | None]
 
@@ -44,7 +44,7 @@ class SetEncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
     config_class = PretrainedConfig
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
-    _keys_to_ignore_on_load_missing = [r"^linear\.bias$"]  # noqa: RUF012 - transformers' own name; 0 where there is none
+    _keys_to_ignore_on_load_missing = [r"^linear\.bias$"]  # noqa: RUF012 - as transformers has it; then it is 0
 
     def __init__(self, config: PretrainedConfig, backbone: PreTrainedModel | None = None) -> None:
         config._attn_implementation = NAME
@@ -57,75 +57,61 @@ class SetEncoderNetwork(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.linear = nn.Linear(config.hidden_size, 1)
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        token_type_ids: Tensor,
-        lengths: Sequence[int],
-        sizes: Sequence[int],
-        *,
-        draws: Draws | None = None,
-        chunk: int | None = None,
-    ) -> Tensor:
+    def forward(self, row: Row, *, draws: Draws | None = None, chunk: int | None = None) -> Tensor:
         """One score per document, (documents,), in the order given.
 
         Args:
-            input_ids: Tokens of all documents, one behind the other, (tokens,).
-            token_type_ids: Their segments, (tokens,).
-            lengths: Tokens of each document.
-            sizes: Documents of each set.
+            row: The documents.
             draws: For each set, what draws states for documents that it lacks of ``config.depth``; no set lacks any
                 by default.
             chunk: Tokens that a layer reads at once, about; all by default.
         """
-        firsts = self.embed(input_ids, token_type_ids, lengths, sizes, draws=draws, chunk=chunk)
-        scores: Tensor = self.linear(firsts)
+        scores: Tensor = self.linear(self.embed(row, draws=draws, chunk=chunk))
         return scores[:, 0].float()
 
-    def embed(
-        self,
-        input_ids: Tensor,
-        token_type_ids: Tensor,
-        lengths: Sequence[int],
-        sizes: Sequence[int],
-        *,
-        draws: Draws | None = None,
-        chunk: int | None = None,
-    ) -> Tensor:
+    def embed(self, row: Row, *, draws: Draws | None = None, chunk: int | None = None) -> Tensor:
         """The last state of each document's first token, (documents, width); arguments as of a call."""
         self.backbone.config._attn_implementation = NAME  # under any other, layers would read each document alone
-        starts = torch.tensor([0, *accumulate(lengths)][:-1], device=input_ids.device)
-        place = int(bool(getattr(self.config, "add_extra_token", False)))
-        parts = _parts(lengths, sizes, place, chunk)
-        states = self._embedded(input_ids, token_type_ids, lengths, starts)  # (tokens, width)
-        layers = self.backbone.encoder.layer
-        for number, layer in enumerate(layers, 1):
-            last = number == len(layers)
-            project = layer.attention.self
-            shared = _shared(project, states[starts + place], sizes, self.config.depth, draws)
-            rows = states.split([part.tokens for part in parts])  # type: ignore[no-untyped-call]
-            if last:  # what it makes of other tokens than the first would not be read
-                firsts = states[starts].split([len(part.sets) for part in parts])  # type: ignore[no-untyped-call]
-                read = [
-                    layer(first[None], part=part, shared=shared, own=_seen(project, row))[0]
-                    for first, row, part in zip(firsts, rows, parts, strict=True)
-                ]
-            else:
-                read = [layer(row[None], part=part, shared=shared)[0] for row, part in zip(rows, parts, strict=True)]
-            states = torch.cat(read) if len(read) > 1 else read[0]
-        return states
+        starts = torch.tensor([0, *accumulate(row.lengths)][:-1], device=row.ids.device)
+        marks = starts + (place := int(bool(getattr(self.config, "add_extra_token", False))))
+        parts = _parts(row, place, chunk)
+        states: Any = self._embedded(row, starts)  # (tokens, width)
+        *layers, last = self.backbone.encoder.layer
+        for layer in layers:
+            shared = self._shared(layer, states[marks], row.sizes, draws)
+            cut = states.split([part.tokens for part in parts])
+            states = _joined([layer(own[None], part=part, shared=shared) for own, part in zip(cut, parts, strict=True)])
+        # of the last layer nothing is read but the first tokens, so that it makes nothing of the others but keys
+        shared = self._shared(last, states[marks], row.sizes, draws)
+        cut = states.split([part.tokens for part in parts])
+        firsts = states[starts].split([len(part.sets) for part in parts])
+        return _joined(
+            [
+                last(first[None], part=part, shared=shared, own=_seen(last, own))
+                for first, own, part in zip(firsts, cut, parts, strict=True)
+            ]
+        )
 
-    def _embedded(self, ids: Tensor, types: Tensor, lengths: Sequence[int], starts: Tensor) -> Tensor:
+    def _embedded(self, row: Row, starts: Tensor) -> Tensor:
         """What the first layer reads, (tokens, width); positions count from 0 in every document."""
-        embeddings = self.backbone.embeddings
-        before = starts.repeat_interleave(torch.tensor(lengths, device=ids.device), output_size=len(ids))
-        places = torch.arange(len(ids), device=ids.device) - before
+        embeddings, device = self.backbone.embeddings, row.ids.device
+        before = starts.repeat_interleave(torch.tensor(row.lengths, device=device), output_size=len(row.ids))
+        places = torch.arange(len(row.ids), device=device) - before
         padding = embeddings.position_embeddings.padding_idx
         places = places if padding is None else places + padding + 1  # RoBERTa counts from behind its padding token
-        kinds = types[None] if self.config.type_vocab_size > 1 else None
-        states: Tensor = embeddings(ids[None], token_type_ids=kinds, position_ids=places[None])
+        types = row.types[None] if self.config.type_vocab_size > 1 else None
+        states: Tensor = embeddings(row.ids[None], token_type_ids=types, position_ids=places[None])
         project = getattr(self.backbone, "embeddings_project", None)  # ELECTRA's small size has narrow embeddings
         return (states if project is None else project(states))[0]
+
+    def _shared(self, layer: Any, states: Tensor, sizes: list[int], draws: Draws | None) -> list[Seen]:  # noqa: ANN401
+        """Keys and values of the interaction tokens of each set, projected once."""
+        cut: Any = states.split(sizes)  # type: ignore[no-untyped-call]
+        drawn = zip(cut, draws or [None] * len(sizes), strict=True)
+        of = [with_missing(own, self.config.depth, draw) for own, draw in drawn]
+        counts = [len(own) for own in of]
+        both: Any = _seen(layer, torch.cat(of))
+        return [Seen(*own) for own in zip(*(states.split(counts) for states in both), strict=True)]
 
     @classmethod
     def config_of(cls, name: str, **where: Any) -> PretrainedConfig:  # noqa: ANN401 - arguments of transformers
@@ -194,31 +180,29 @@ def with_missing(states: Tensor, depth: int, draw: torch.Generator | None) -> Te
     return torch.cat([states, drawn.to(states.dtype)])
 
 
-def _shared(project: Any, states: Tensor, sizes: Sequence[int], depth: int, draws: Draws | None) -> list[Seen]:  # noqa: ANN401
-    """Keys and values of the interaction tokens of each set, projected once."""
-    rows: Any = states.split(list(sizes))  # type: ignore[no-untyped-call]
-    of = [with_missing(own, depth, draw) for own, draw in zip(rows, draws or [None] * len(sizes), strict=True)]
-    both: Any = _seen(project, torch.cat(of))
-    counts = [len(own) for own in of]
-    return [Seen(*own) for own in zip(*(states.split(counts) for states in both), strict=True)]
+def _seen(layer: Any, states: Tensor) -> Seen:  # noqa: ANN401 - of any architecture
+    """Keys and values that a layer makes of some states, (tokens, width)."""
+    attention = layer.attention.self
+    shape = (len(states), attention.num_attention_heads, attention.attention_head_size)
+    return Seen(attention.key(states).view(shape), attention.value(states).view(shape))
 
 
-def _seen(project: Any, states: Tensor) -> Seen:  # noqa: ANN401 - the attention of any architecture
-    """Keys and values of some states, (tokens, width)."""
-    shape = (len(states), project.num_attention_heads, project.attention_head_size)
-    return Seen(project.key(states).view(shape), project.value(states).view(shape))
+def _joined(parts: list[Tensor]) -> Tensor:
+    """States of parts, (1, tokens, width) each, one behind the other, (tokens, width)."""
+    return torch.cat(parts, 1)[0] if len(parts) > 1 else parts[0][0]
 
 
-def _parts(lengths: Sequence[int], sizes: Sequence[int], place: int, chunk: int | None) -> list[Part]:
+def _parts(row: Row, place: int, chunk: int | None) -> list[Part]:
     """All documents, in parts of about ``chunk`` tokens."""
-    sets = [number for number, size in enumerate(sizes) for _ in repeat(None, size)]
+    sets = [number for number, size in enumerate(row.sizes) for _ in repeat(None, size)]
     cuts, tokens = [0], 0
-    for at, length in enumerate(lengths):
+    for at, length in enumerate(row.lengths):
         if chunk is not None and tokens and tokens + length > chunk:
             cuts.append(at)
             tokens = 0
         tokens += length
-    return [Part(lengths[a:b], sets[a:b], place) for a, b in zip(cuts, [*cuts[1:], len(lengths)], strict=True)]
+    ends = [*cuts[1:], len(row.lengths)]
+    return [Part(row.lengths[a:b], sets[a:b], place) for a, b in zip(cuts, ends, strict=True)]
 
 
 def _check_built_like_bert(backbone: Any) -> None:  # noqa: ANN401 - any encoder

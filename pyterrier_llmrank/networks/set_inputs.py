@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from pyterrier_llmrank.errors import ModelError, PromptTooLong
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits
 
 INTERACTION = ("[INT]", "[DOC]")  # as the released checkpoints call it; where there are both, the first was trained
+
+
+class Row(NamedTuple):
+    """Documents of some sets, one behind the other, without padding.
+
+    Attributes:
+        ids: Their tokens, (tokens,).
+        types: The segments of these, (tokens,).
+        lengths: Tokens of each document.
+        sizes: Documents of each set.
+    """
+
+    ids: torch.Tensor
+    types: torch.Tensor
+    lengths: list[int]
+    sizes: list[int]
+
+
+def row_of(sets: Sequence[Sequence[Encoded]], device: torch.device | str = "cpu") -> Row:
+    """What a network reads of some sets of documents."""
+    docs = [one for own in sets for one in own]
+    ids, types = [token for one in docs for token in one.ids], [kind for one in docs for kind in one.types]
+    both = torch.tensor([ids, types], dtype=torch.long, device=device)
+    return Row(both[0], both[1], [len(one.ids) for one in docs], [len(own) for own in sets])
 
 
 class SetInputs:

@@ -120,15 +120,13 @@ class SetEncoder(LocalEncoder):
         """The scores of some sets, side by side."""
         import torch
 
-        loaded = self._loaded
-        network: Any = loaded.network
-        rows = [one for own in sets for one in own]
-        if not rows:
+        from pyterrier_llmrank.networks.set_inputs import row_of
+
+        row = row_of(sets, self._loaded.device)
+        if not row.lengths:
             return [[] for _ in sets]
-        both = [token for one in rows for token in one.ids], [kind for one in rows for kind in one.types]
-        ids, types = torch.tensor(both, device=loaded.device)
+        network: Any = self._loaded.network
         draws = None if self.seed is None else [torch.Generator().manual_seed(self.seed) for _ in sets]
-        sizes = [len(own) for own in sets]
         with torch.inference_mode():
-            scores = network(ids, types, [len(one.ids) for one in rows], sizes, draws=draws, chunk=self._budget.tokens)
-        return [own.tolist() for own in scores.double().cpu().split(sizes)]
+            scores = network(row, draws=draws, chunk=self._budget.tokens)
+        return [own.tolist() for own in scores.double().cpu().split(row.sizes)]

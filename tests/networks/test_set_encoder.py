@@ -34,7 +34,7 @@ def bert(tmp_path_factory):
 
 @torch.no_grad()
 def scores(network, docs, sizes=None, **options):
-    return network(*row(docs), sizes or [len(docs)], **options)
+    return network(row(docs, sizes), **options)
 
 
 # What it computes
@@ -53,7 +53,7 @@ def test_a_document_alone_is_read_as_by_the_encoder_itself(network):
     plain = transformers.AutoModel.from_config(copy.deepcopy(network.config), attn_implementation="eager").eval()
     plain.load_state_dict(network.backbone.state_dict(), strict=False)
     for doc in DOCS:
-        ids, types, _ = row([doc])
+        ids, types = (torch.tensor(part) for part in doc)
         kinds = {"token_type_ids": types[None]} if network.config.type_vocab_size > 1 else {}
         state = plain(input_ids=ids[None], **kinds).last_hidden_state[0, 0]
         torch.testing.assert_close(scores(network, [doc]), network.linear(state), **NEAR)
@@ -102,7 +102,7 @@ def test_interaction_tokens_are_projected_once_for_a_set(network, chunk):
     handle = key.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[:-1].numel()))
     scores(network, DOCS, chunk=chunk)
     handle.remove()
-    assert sum(rows) == sum(row(DOCS)[2]) + len(DOCS)
+    assert sum(rows) == len(row(DOCS).ids) + len(DOCS)
 
 
 def test_the_last_layer_reads_no_token_but_the_first(network):
@@ -184,7 +184,7 @@ def test_gradients_are_those_of_the_computation_written_out(tmp_path, checkpoint
     if checkpointing:
         old, new = (f"{what}_checkpointing_enable" for what in ("gradient", "activation"))
         getattr(network, new if hasattr(network, new) else old)()
-    found = gradients(network(*row(DOCS), [len(DOCS)], chunk=chunk))
+    found = gradients(network(row(DOCS), chunk=chunk))
     assert found.keys() == wanted.keys() and len(found) > 40
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-4 * float(gradient.abs().max()) + 1e-5, rtol=0)
@@ -208,9 +208,9 @@ def test_a_toy_is_learned_that_takes_a_look_at_the_others(tmp_path):
     one, other = documents(2, seed=9)
     sets = [[one, other, one], [one, other, other]]
     wanted = torch.tensor([[0.0, 1.0], [1.0, 0.0]])  # the document that is not repeated
-    ids, types, lengths = row([doc for docs in sets for doc in docs])
+    read = row([doc for docs in sets for doc in docs], [3, 3])
     for _ in range(30):
-        found = network(ids, types, lengths, [3, 3]).view(2, 3)[:, :2]
+        found = network(read).view(2, 3)[:, :2]
         loss = torch.nn.functional.cross_entropy(found, wanted)
         optimizer.zero_grad()
         loss.backward()

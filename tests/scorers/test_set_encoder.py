@@ -51,7 +51,7 @@ def rows_of(scorer, asked):
     rows = []
 
     def keep(module, args, kwargs):
-        rows.extend(part.tolist() for part in args[0].split(args[2]))
+        rows.extend(part.tolist() for part in args[0].ids.split(args[0].lengths))
 
     scorer.load()
     handle = scorer._loaded.network.register_forward_pre_hook(keep, with_kwargs=True)
