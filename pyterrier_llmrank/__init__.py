@@ -93,6 +93,7 @@ from .scorers import (
     Repeated,
     Replay,
     RerankEndpoint,
+    SetEncoder,
     Shuffled,
     VectorColumns,
 )
@@ -177,6 +178,7 @@ __all__ = [
     "Sampling",
     "ScorePrompt",
     "SelectPrompt",
+    "SetEncoder",
     "SetPrompt",
     "SetwiseLLM",
     "Shuffled",

@@ -25,6 +25,7 @@ from .reasoning_listwise import dear, dear_listwise, rank_k, rearank, reason_ran
 from .reasoning_pointwise import erank, rank1, retro_star
 from .registry import Common, Options, Preset, find
 from .registry import frame as list
+from .set_encoder import set_encoder, set_encoder_novelty
 from .sets import rank_r1, setwise, setwise_sft
 from .t5 import duo_t5, mono_t5, rank_t5
 
@@ -76,6 +77,8 @@ __all__ = [
     "reason_rank",
     "retro_star",
     "selective_icr",
+    "set_encoder",
+    "set_encoder_novelty",
     "setwise",
     "setwise_sft",
     "tf_rank",

@@ -24,6 +24,7 @@ from .reasoned import Reasoned
 from .repeated import Repeated
 from .replay import Replay
 from .rrk import RRK
+from .set_encoder import SetEncoder
 from .stepped import Stepped
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Repeated",
     "Replay",
     "RerankEndpoint",
+    "SetEncoder",
     "Shuffled",
     "Stepped",
     "VectorColumns",
