@@ -291,6 +291,14 @@ def test_texts_must_come_before_what_attends_to_them(rows, model):
         model.attention([raw(TEXT + "cats")], rows=[rows], spans=[SPANS])
 
 
+def test_a_tokenizer_that_drops_case_and_accents_is_trusted(tmp_path):
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer()
+    model = local(checkpoint(tmp_path, tokenizer=tokenizer))
+    text = TEXT.replace("cat", "Cât")
+    assert len(model.attention([raw(text)], rows=[(len(text) - 4, None)], spans=[[(0, 8)]])) == 1
+
+
 def test_a_tokenizer_whose_offsets_do_not_reproduce_the_text_is_refused(tmp_path):
     tokenizer = byte_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("sat", "lay")

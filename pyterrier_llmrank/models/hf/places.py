@@ -59,7 +59,8 @@ def placed(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> P
 def check_places(tokenizer: PreTrainedTokenizerBase, found: Placed, spans: Sequence[Span]) -> None:
     """Whether the tokens of each span, written out, are the text where they are said to stand.
 
-    White space, and the forms that normalisation to NFKC makes equal, make no difference.
+    White space, case, accents, and the forms that normalisation to NFKC makes equal, make no difference: tokenizers
+    may drop them.
 
     Raises:
         Unsupported: They are not.
@@ -79,4 +80,5 @@ def check_places(tokenizer: PreTrainedTokenizerBase, found: Placed, spans: Seque
 
 def _bare(text: str) -> str:
     """What two spellings of a text have in common."""
-    return "".join(unicodedata.normalize("NFKC", text).split())
+    plain = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join("".join(plain).casefold().split())
