@@ -94,7 +94,7 @@ class EmbedMistralForCausalLM(MistralForCausalLM):
 
 
 def projector(config: EmbedMistralConfig) -> nn.Module:
-    """Untrained layers from vectors to embeddings, named as in the checkpoint.
+    """Untrained layers from vectors to embeddings, named as in the checkpoint; alignment begins with them.
 
     Raises:
         ModelError: There is no such projector.

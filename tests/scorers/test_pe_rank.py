@@ -84,6 +84,32 @@ def test_rankings_and_logits_are_those_of_the_official_code(kind, batch_tokens):
         np.testing.assert_allclose(projected, case["projected_embeddings_doc0"], atol=1e-6)
 
 
+def test_the_training_loss_and_its_logits_are_those_of_the_official_code():
+    """Teacher-forced: the vectors of a ranking stand behind the prompt, and the loss is ListMLE over what is left."""
+    folder = str(shared("fixtures", "pe_rank", "model"))
+    recorded = json.loads(shared("fixtures", "pe_rank", "expected.json").read_text())
+    units = {case["qid"]: case["encoder_unit_embeddings"] for case in recorded["cases"]}
+    scorer = PERank(folder, device="cpu", dtype="float32")
+    network = scorer._loaded.network
+    for case in recorded["training_loss"]:
+        ids, ranking = torch.tensor(case["input_ids"]), case["ranking_zero_based"]
+        with torch.no_grad():
+            items = network.projected(torch.tensor(units[case["qid"]]))
+            embeddings = network.get_input_embeddings()(ids)
+            embeddings[ids == recorded["placeholder_id"]] = items
+            embeddings[ids == recorded["rank_id"]] = items[ranking]
+            states = network.model(inputs_embeds=embeddings[None]).last_hidden_state[0]
+            logits = states[(ids == recorded["rank_id"]).nonzero()[:, 0] - 1] @ items.T
+        wanted = [[np.nan if logit is None else logit for logit in row] for row in case["masked_logits"]]
+        for step in range(len(ranking)):
+            logits[step, ranking[:step]] = -torch.inf
+        left = ~np.isnan(wanted)
+        np.testing.assert_array_equal(np.isfinite(logits.numpy()), left)
+        np.testing.assert_allclose(logits.numpy()[left], np.array(wanted)[left], atol=1e-5)
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(ranking))
+        assert loss.item() == pytest.approx(case["loss"], abs=1e-5)
+
+
 # What holds whatever the weights
 
 
@@ -105,21 +131,28 @@ def test_answers_come_in_the_order_of_the_questions(checkpoint):
         np.testing.assert_array_equal(one.scores, other.scores)
 
 
-def test_a_window_of_n_takes_n_minus_1_steps_and_no_row_of_the_head(checkpoint):
+def test_no_row_of_the_vocabulary_is_computed(checkpoint):
+    scorer = local(checkpoint)
+    scorer.load()
+    head = scorer._loaded.network.lm_head
+    handle = head.register_forward_pre_hook(lambda module, args: pytest.fail("the head was computed"))
+    try:
+        assert len(scorer(QUESTIONS)) == len(QUESTIONS)
+    finally:
+        handle.remove()
+
+
+def test_a_window_of_n_takes_n_minus_1_steps(checkpoint):
     scorer = local(checkpoint)
     scorer.load()
     widths, network = [], scorer._loaded.network
-    handles = [
-        network.model.register_forward_pre_hook(
-            lambda module, args, given: widths.append(given["inputs_embeds"].shape[1]), with_kwargs=True
-        ),
-        network.lm_head.register_forward_pre_hook(lambda module, args: pytest.fail("the head was computed")),
-    ]
+    handle = network.model.register_forward_pre_hook(
+        lambda module, args, given: widths.append(given["inputs_embeds"].shape[1]), with_kwargs=True
+    )
     try:
         [answer] = scorer([Question("why", tuple(DOCS[:6]))])
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     own = answer.usage.prompt_tokens - sum(len(doc.text) for doc in DOCS[:6])
     assert widths == [own, 1, 1, 1, 1] and answer.usage.output_tokens == 5
 

@@ -42,8 +42,8 @@ def emit(
         loaded: A decoder.
         sequences: Token ids; ids from the size of the vocabulary on stand for the embeddings of the sequence's own
             items, in order.
-        items: Their embeddings, (items, m, hidden) for each sequence. The logit of an item is the mean of the inner
-            products of its m embeddings with the state; all m are read when it was emitted.
+        items: Their embeddings, (items, m, hidden) for each sequence, m the same for all. The logit of an item is the
+            mean of the inner products of its m embeddings with the state; all m are read when it was emitted.
         budget: What a batch may hold; emitted embeddings count.
         pad: A token to fill gaps with.
     """
@@ -63,23 +63,27 @@ def emit(
 
 def _emit(loaded: Loaded, sequences: Sequence[list[int]], items: Sequence[Tensor], pad: int) -> list[Order]:
     """The same of one batch."""
+    from torch.nn.utils.rnn import pad_sequence
+
     rows = Embedded(loaded, sequences, items, pad)
+    stacked = pad_sequence([own.float() for own in items], batch_first=True)  # (rows, items, m, hidden)
     orders: list[list[int]] = [[] for _ in items]
     logits: list[list[NDArray[np.float32]]] = [[] for _ in items]
     while left := [row for row, own in enumerate(items) if len(orders[row]) < len(own) - 1]:
         ready, states = rows.run(left)
-        for row, state in zip(ready, states, strict=True):
-            # products, then sums: a product of matrices would round equal items apart, by their place
-            found = (items[row].float() * state.float()).sum(-1).mean(-1).cpu().numpy()  # (items,)
-            logits[row].append(found)
-            free = found.astype(np.float64)
+        # products, then sums: a product of matrices would round equal items apart, by their place
+        found = (stacked[ready] * states.float()[:, None, None]).sum(-1).mean(-1).cpu().numpy()  # (ready, items)
+        for row, padded in zip(ready, found, strict=True):
+            own = padded[: len(items[row])]
+            logits[row].append(own)
+            free = own.astype(np.float64)
             free[orders[row]] = -np.inf
             chosen = int(np.argmax(free))
             orders[row].append(chosen)
             rows.write(row, rows.ids(row, chosen))
-    for own, of in zip(orders, items, strict=True):
-        own += [place for place in range(len(of)) if place not in own]  # the last one
-    return [Order(own, np.reshape(steps, (-1, len(own)))) for own, steps in zip(orders, logits, strict=True)]
+    for order, of in zip(orders, items, strict=True):
+        order += [place for place in range(len(of)) if place not in order]  # the last one
+    return [Order(order, np.reshape(steps, (-1, len(order)))) for order, steps in zip(orders, logits, strict=True)]
 
 
 class Embedded(Growing):
@@ -95,7 +99,7 @@ class Embedded(Growing):
     def __init__(self, loaded: Loaded, sequences: Sequence[list[int]], items: Sequence[Tensor], pad: int) -> None:
         import torch
 
-        self._known, self._m = loaded.known_ids, [own.shape[1] for own in items]
+        self._known, self._m = loaded.known_ids, items[0].shape[1]
         starts = np.cumsum([0, *(own.shape[:2].numel() for own in items)])
         self._firsts = [self._known + int(start) for start in starts[:-1]]
         self._table = torch.cat([own.flatten(0, 1) for own in items])
@@ -107,8 +111,8 @@ class Embedded(Growing):
 
     def ids(self, row: int, item: int) -> range:
         """What stands for an item of a row."""
-        first = self._firsts[row] + item * self._m[row]
-        return range(first, first + self._m[row])
+        first = self._firsts[row] + item * self._m
+        return range(first, first + self._m)
 
     def _arguments(self, taken: Sequence[Sequence[int]], width: int) -> dict[str, Any]:
         """What the network is given: embeddings in place of ids."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .loading import Loaded
@@ -32,7 +32,7 @@ class Growing:
         self._both = bool(loaded.network.config.is_encoder_decoder)
         self._cache, self._gaps = new_cache(loaded), gaps_allowed(loaded)
         self._fixed = _encoded(loaded, sequences, pad) if self._both else {}
-        shared = 0 if self._both else share(loaded, self._cache, sequences)
+        shared = 0 if self._both else share(loaded, self._cache, sequences, self._read)
         self._waiting = [row[shared:] for row in (starts if self._both else sequences)]
         self._lengths = [shared] * len(sequences)
         self._mask = [[1] * shared for _ in sequences]
@@ -103,7 +103,12 @@ def takes_positions(loaded: Loaded) -> bool:
     return "position_ids" in inspect.signature(loaded.network.forward).parameters
 
 
-def share(loaded: Loaded, cache: Any, sequences: Sequence[list[int]]) -> int:  # noqa: ANN401 - a transformers cache
+def share(
+    loaded: Loaded,
+    cache: Any,  # noqa: ANN401 - a transformers cache
+    sequences: Sequence[list[int]],
+    read: Callable[[Sequence[tuple[int, int]], dict[str, Any]], Tensor],
+) -> int:
     """Reads what all sequences begin with once, into the cache of every row; how many tokens that were."""
     import torch
 
@@ -113,7 +118,7 @@ def share(loaded: Loaded, cache: Any, sequences: Sequence[list[int]]) -> int:  #
     if not others or common < WORTH or not gaps_allowed(loaded):
         return 0
     ids = torch.tensor([first[:common]], device=loaded.device)
-    logits_at(loaded, [(0, common - 1)], {"input_ids": ids, "past_key_values": cache, "use_cache": True})
+    read([(0, common - 1)], {"input_ids": ids, "past_key_values": cache, "use_cache": True})
     cache.batch_repeat_interleave(len(sequences))
     return common
 
