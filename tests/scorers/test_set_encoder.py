@@ -11,12 +11,13 @@ import pytest
 import torch
 import transformers
 from shared_data import shared
-from tiny import decoder
+from tiny import adapter, decoder
 from tiny_sets import encoder, set_encoder, tokenizer
 
 from pyterrier_llmrank import presets
 from pyterrier_llmrank.core import Doc, Evidence, Question, Scorer, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFound, PromptTooLong
+from pyterrier_llmrank.networks.set_encoder import SetEncoderNetwork
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.scorers import SetEncoder
 from pyterrier_llmrank.strategies import OneShot, Pointwise, SlidingWindow
@@ -350,6 +351,19 @@ def test_a_folder_without_weights_is_refused(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(ModelNotFound, match="holds no weights"):
         read(tmp_path / "bare").load()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers by it
+def test_an_adapter_is_merged_into_the_weights(tiny, tmp_path):
+    pytest.importorskip("peft")
+    made = adapter(tmp_path, tiny, None, SetEncoderNetwork, target_modules=["query", "value"])
+    [plain], [merged], [alone] = (
+        read(tiny)([question()]),
+        read(tiny, adapter=made)([question()]),
+        read(made)([question()]),
+    )
+    assert np.abs(merged.scores - plain.scores).max() > 0.01
+    np.testing.assert_allclose(alone.scores, merged.scores, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["max_query_tokens", "max_doc_tokens"])
