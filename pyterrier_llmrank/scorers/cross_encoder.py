@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, encode, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, encode
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.base import check_template
 
@@ -87,7 +87,7 @@ class CrossEncoder(Alone, LocalEncoder):
             return []
         self.load()
         inputs = self._inputs(questions)
-        logits = run_encoder(self._loaded, inputs, self._budget, lambda out, mask: out.logits.float())
+        logits = self._run(inputs, lambda out, mask: out.logits.float())
         scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
         return regrouped(questions, zip(scores, map(usage, inputs), strict=True))
 

@@ -17,6 +17,7 @@ from .exactness import packs
 from .loading import Loaded
 from .local import Local
 from .reading import right_padded
+from .replicas import pick
 from .text import TextSide
 from .unpadding import unpadded
 
@@ -38,6 +39,14 @@ class LocalEncoder(Local):
     def plain(self, text: str) -> str:
         """``text`` with a space inside every control token of this tokenizer."""
         return self._control.plain(text)
+
+    def _run(self, inputs: Sequence[Encoded], read: Callable[[Any, Tensor], Tensor]) -> NDArray[np.float64]:
+        """What ``read(output, mask)`` makes of each input, (inputs, width), float64 (see ``run_encoder``)."""
+        rows = self._spread(
+            [one.ids for one in inputs],
+            lambda on, budget, some: [*run_encoder(on, pick(inputs, some), budget, read)],
+        )
+        return np.stack(rows) if rows else np.empty((0, 0))
 
 
 class Encoded(NamedTuple):

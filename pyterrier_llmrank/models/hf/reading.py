@@ -152,7 +152,8 @@ def _only(loaded: Loaded, spots: Sequence[tuple[int, int]]) -> Iterator[None]:
     columns = torch.tensor([column for _, column in spots], dtype=torch.long, device=loaded.device)
 
     def keep(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][rows, columns][None], *args[1:])
+        device = args[0].device  # the head's, which may be another where a network is spread over several
+        return (args[0][rows.to(device), columns.to(device)][None], *args[1:])
 
     handle = head.register_forward_pre_hook(keep)
     try:

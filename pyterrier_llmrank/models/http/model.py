@@ -157,7 +157,9 @@ class OpenAIModel(Remote):
             PromptTooLong: A prompt with its answer exceeds the context.
         """
         if constraint is not None:
-            raise Unsupported(f"{self.name} at {self.base_url} holds no answer to a constraint; use decode='generate', or HFModel")
+            raise Unsupported(
+                f"{self.name} at {self.base_url} holds no answer to a constraint; use decode='generate', or HFModel"
+            )
         check_stops(stop)
         if sampling is not None and (seeds is None or len(seeds) != len(prompts)):
             found = "none" if seeds is None else len(seeds)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from pyterrier_llmrank.errors import MissingExtra, ModelError, ServerError
 from pyterrier_llmrank.models.hf.adapters import Adapter
 from pyterrier_llmrank.models.hf.hub import failure
-from pyterrier_llmrank.models.hf.loading import Checkpoint, _check_head, _resolved
+from pyterrier_llmrank.models.hf.loading import Checkpoint, _resolved
+from pyterrier_llmrank.models.hf.pretrained import check_head
 
 from .adapters import check_fit
 
@@ -191,7 +192,7 @@ def _config(base: Checkpoint) -> PretrainedConfig:
     config: PretrainedConfig = transformers.AutoConfig.from_pretrained(base.name, **source)
     if config.is_encoder_decoder:
         raise ModelError(f"{base.name} is an encoder-decoder, which VLLMModel does not run; use HFModel")
-    _check_head("language", base, config)
+    check_head("language", base, config)
     return config
 
 
