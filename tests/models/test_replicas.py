@@ -211,7 +211,7 @@ def test_devices_of_different_kinds_are_refused(llama):
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", ("gpu:0", "gpu:1")])
 def test_a_device_that_torch_does_not_know_is_told(llama, device):
-    with pytest.raises(ConfigurationError, match="there is no device '(gpu|cuda)[^']*'; use 'cuda'"):
+    with pytest.raises(ConfigurationError, match=r"there is no device '(gpu|cuda)[^']*'; use 'cuda'"):
         HFModel(llama, device=device).load()
 
 
