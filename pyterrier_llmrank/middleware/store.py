@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from .errors import StorageError
@@ -55,15 +56,17 @@ class Store:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, str]:
         """The values of those of the keys that have one."""
-        with self._lock, self._told():
-            self._catch_up()
-            self._follow()
-            found = {key: self._unwritten[key] for key in keys if key in self._unwritten} if self._unwritten else {}
-            for start in range(0, len(keys), ASKED):
-                some = keys[start : start + ASKED]
-                marks = ",".join("?" * len(some))
-                found.update(self._db.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some))
-            return found
+        with self._lock:
+            try:
+                self._catch_up()
+                self._follow()
+                found = {key: self._unwritten[key] for key in keys if key in self._unwritten} if self._unwritten else {}
+                for start in range(0, len(keys), ASKED):
+                    some = keys[start : start + ASKED]
+                    found.update(self._db.execute(_query(len(some)), some))
+                return found
+            except (sqlite3.Error, OSError) as error:
+                raise self._failure(error) from error
 
     def put(self, values: Mapping[bytes, str]) -> None:
         """Adds values, all or none, together with those that could not be written before."""
@@ -168,8 +171,17 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            remedy = next((remedy for part, remedy in REMEDIES.items() if part in str(error)), "give another path")
-            raise StorageError(f"the cache {self.path} cannot be used ({error}): {remedy}") from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StorageError:
+        remedy = next((remedy for part, remedy in REMEDIES.items() if part in str(error)), "give another path")
+        return StorageError(f"the cache {self.path} cannot be used ({error}): {remedy}")
+
+
+@cache
+def _query(n: int) -> str:
+    """What asks for the values of ``n`` keys."""
+    return f"SELECT key, value FROM answers WHERE key IN ({','.join('?' * n)})"
 
 
 _open: dict[tuple[str, int], Store] = {}  # a connection must not cross a fork
@@ -179,6 +191,8 @@ _opening = threading.Lock()
 def store(path: str) -> Store:
     """The store in a file, by its absolute path; one for all of a process that ask for it."""
     key = (path, os.getpid())
+    if (one := _open.get(key)) is not None:
+        return one
     with _opening:
         if key not in _open:
             _open[key] = Store(path)
