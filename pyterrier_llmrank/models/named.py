@@ -15,7 +15,7 @@ from .http import OpenAIModel
 SERVED = "openai:"
 
 
-def as_model(model: str | PathLike[str] | Model, **options: str | int | bool | None) -> Model:
+def as_model(model: str | PathLike[str] | Model, **options: str | int | bool | tuple[str, ...] | None) -> Model:
     """A model from its name: a local Hugging Face model, unless the hub says that there is none of this name.
 
     ``"openai:name"`` is a model behind a server, with arguments of ``OpenAIModel`` after it, such as

@@ -11,6 +11,7 @@ import torch
 import transformers
 from tiny import ask, byte_tokenizer, local, saved
 
+from pyterrier_llmrank import PointwiseLLM
 from pyterrier_llmrank.core import Doc, Question
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
 from pyterrier_llmrank.models import HFModel, Permutation, Sampling
@@ -196,6 +197,11 @@ def test_a_tuple_of_devices_is_a_value(llama):
     model = HFModel(llama, device=["cpu", "cpu"])
     assert model.device == ("cpu", "cpu") and eval(repr(model)) == model and hash(eval(repr(model))) == hash(model)
     assert HFModel(llama, device=("cpu",)) == HFModel(llama, device="cpu")
+
+
+def test_methods_take_several_devices_by_name(llama):
+    reranker = PointwiseLLM(llama, device=("cpu", "cpu"))
+    assert reranker.scorer.model == HFModel(llama, device=("cpu", "cpu")) and "device=('cpu', 'cpu')" in repr(reranker)
 
 
 @pytest.mark.parametrize("device", [(), "", ("cpu", ""), ("cpu", 1), 3, {"cpu"}])
