@@ -69,6 +69,10 @@ class Cached(Wrapping):
     def _file(self) -> str:
         return os.path.abspath(self.path)
 
+    @cached_property
+    def _begins(self) -> dict[str, blake2b]:
+        return {}
+
     @property
     def _store(self) -> Store[str]:
         return store(self._file)
@@ -121,16 +125,25 @@ class Cached(Wrapping):
     def _keys(self, request: Request) -> list[bytes]:
         """A key per item: a digest of all that its answer depends on."""
         shared = {name: value for name, value in request.shared.items() if value is not None}
-        told = [str(FORMAT), request.primitive, self._told, fingerprint(shared)]
-        if request.primitive == "__call__":
-            told.append(__version__)  # a scorer's wording is part of it; a model is shown whole prompts
-        base = blake2b("".join(f"{one}\n" for one in told).encode(), digest_size=16)
+        begin = self._begins.get(request.primitive) if not shared else None
+        if begin is None:
+            begin = self._begin(request.primitive, shared)
         keys = []
         for item in request.items():
-            digest = base.copy()
+            digest = begin.copy()
             digest.update(_spelled(item))
             keys.append(digest.digest())
         return keys
+
+    def _begin(self, primitive: str, shared: Mapping[str, Any]) -> blake2b:
+        """What the keys of a call begin with; kept where nothing is asked with all items."""
+        told = [str(FORMAT), primitive, self._told, fingerprint(shared)]
+        if primitive == "__call__":
+            told.append(__version__)  # a scorer's wording is part of it; a model is shown whole prompts
+        begin = blake2b("".join(f"{one}\n" for one in told).encode(), digest_size=16)
+        if not shared:
+            self._begins[primitive] = begin
+        return begin
 
 
 def _spelled(item: tuple[Any, ...]) -> bytes:
@@ -145,5 +158,5 @@ def _spelled(item: tuple[Any, ...]) -> bytes:
         more = (*more, *([doc.fields for doc in asked.docs] if any(doc.fields for doc in asked.docs) else []))
     else:
         texts = [*chain.from_iterable(asked.messages), asked.answer, str(asked.raw)]
-    sizes = ",".join(map(str, map(len, texts)))
-    return f"{sizes}\n{''.join(texts)}{more!a}".encode("utf-8", "surrogatepass")
+    sizes = ",".join([str(len(text)) for text in texts])
+    return "".join([sizes, "\n", *texts, ascii(more)]).encode("utf-8", "surrogatepass")

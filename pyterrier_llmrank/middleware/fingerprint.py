@@ -17,7 +17,7 @@ import numpy as np
 from pyterrier_llmrank.errors import ConfigurationError
 
 WHERE = {  # a field of what runs models: fields that say where, how fast and how patiently, not what is answered
-    "batch_tokens": frozenset({"device", "batch_tokens"}),
+    "batch_tokens": frozenset({"device", "device_map", "batch_tokens"}),
     "base_url": frozenset({"key_env", "concurrency", "timeout", "deadline", "retries", "max_failures", "budget"}),
 }
 WEIGHTS = {".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".py"}  # files that decide what a model says
@@ -29,10 +29,10 @@ def fingerprint(part: Any) -> str:  # noqa: ANN401 - anything a scorer is made o
     """Tells apart parts whose answers may differ; the same for those that only run elsewhere.
 
     A dataclass is told by its class and the fields it is compared by, save those that say where and how fast a model
-    runs (``device``, ``batch_tokens``; ``concurrency``, ``retries`` … of a server, not its URL). Weights in a folder
-    are told by their content, not by their path; read once in a process, at about 1 GB a second. Functions are told by
-    their code. A class may say by a method ``identity()`` what stands for it, such as a tuple of its name and the
-    arguments that matter.
+    runs (``device``, ``device_map``, ``batch_tokens``; ``concurrency``, ``retries`` … of a server, not its URL).
+    Weights in a folder are told by their content, not by their path; read once in a process, at about 1 GB a second.
+    Functions are told by their code. A class may say by a method ``identity()`` what stands for it, such as a tuple of
+    its name and the arguments that matter.
 
     Two things it cannot see: that a name on the hub leads to newer weights (give a ``revision``), and that the code of
     a class was changed.

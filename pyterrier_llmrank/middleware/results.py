@@ -13,6 +13,7 @@ from pyterrier_llmrank.models import ChoiceScores, Generation, TokenLogprobs
 
 Result: TypeAlias = Answer | ChoiceScores | TokenLogprobs | Generation
 
+DECODER = json.JSONDecoder()
 FREE = Usage(cached_calls=1)
 FACTS = [USAGE_FIELDS.index(name) for name in ("failures", "repaired", "truncated_tokens")]  # not costs
 
@@ -36,7 +37,7 @@ def unpacked(primitive: str, text: str) -> Result:
 
     Its usage says what is true of the answer (what was repaired, what was cut), and nothing that was spent on it.
     """
-    told = json.loads(text)
+    told, _ = DECODER.raw_decode(text)
     usage = _free(told[-1])
     if primitive == "__call__":
         return Answer(np.array(told[0], dtype=np.float64), usage)

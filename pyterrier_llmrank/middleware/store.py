@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -62,15 +63,17 @@ class Store(Generic[Value]):
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Value]:
         """The values of those of the keys that have one."""
-        with self._lock, self._told():
-            self._catch_up()
-            self._follow()
-            found = {key: self._unwritten[key] for key in keys if key in self._unwritten} if self._unwritten else {}
-            for start in range(0, len(keys), ASKED):
-                some = keys[start : start + ASKED]
-                marks = ",".join("?" * len(some))
-                found.update(self._db.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some))
-            return found
+        with self._lock:
+            try:
+                self._catch_up()
+                self._follow()
+                found = {key: self._unwritten[key] for key in keys if key in self._unwritten} if self._unwritten else {}
+                for start in range(0, len(keys), ASKED):
+                    some = keys[start : start + ASKED]
+                    found.update(self._db.execute(_query(len(some)), some))
+                return found
+            except (sqlite3.Error, OSError) as error:
+                raise self._failure(error) from error
 
     def put(self, values: Mapping[bytes, Value]) -> None:
         """Adds values, all or none, together with those that could not be written before."""
@@ -175,8 +178,17 @@ class Store(Generic[Value]):
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            remedy = next((remedy for part, remedy in REMEDIES.items() if part in str(error)), "give another path")
-            raise StorageError(f"the cache {self.path} cannot be used ({error}): {remedy}") from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StorageError:
+        remedy = next((remedy for part, remedy in REMEDIES.items() if part in str(error)), "give another path")
+        return StorageError(f"the cache {self.path} cannot be used ({error}): {remedy}")
+
+
+@cache
+def _query(n: int) -> str:
+    """What asks for the values of ``n`` keys."""
+    return f"SELECT key, value FROM answers WHERE key IN ({','.join('?' * n)})"
 
 
 _open: dict[tuple[type, str, int], Store[Any]] = {}  # a connection must not cross a fork
@@ -191,6 +203,8 @@ def store(path: str) -> Store[str]:
 def shared(kind: type[Kind], path: str) -> Kind:
     """The store of a kind in a file, by its absolute path; one for all of a process that ask for it."""
     key = (kind, path, os.getpid())
+    if (one := _open.get(key)) is not None:
+        return cast(Kind, one)
     with _opening:
         if key not in _open:
             _open[key] = kind(path)

@@ -15,11 +15,11 @@ from .http import OpenAIModel
 SERVED = "openai:"
 
 
-def as_model(model: str | PathLike[str] | Model, **options: str | int | bool | None) -> Model:
+def as_model(model: str | PathLike[str] | Model, **options: str | int | bool | tuple[str, ...] | None) -> Model:
     """A model from its name: a local Hugging Face model, unless the hub says that there is none of this name.
 
     ``"openai:name"`` is a model behind a server, with arguments of ``OpenAIModel`` after it, such as
-    ``"openai:Qwen/Qwen3-8B base_url=http://localhost:8000/v1"``.
+    ``"openai:Qwen/Qwen3-8B base_url=http://localhost:8000/v1"`` (of several servers, with commas between them).
 
     Args:
         model: A name, a folder, or a model, which stays as it is.
@@ -45,6 +45,8 @@ def _served(name: str, options: dict[str, Any]) -> OpenAIModel:
     """A model behind a server, from a text of its name and arguments."""
     model, *pairs = name.removeprefix(SERVED).split()
     told = {key: _value(text) for key, _, text in (pair.partition("=") for pair in pairs)}
+    if isinstance(urls := told.get("base_url"), str) and "," in urls:
+        told["base_url"] = urls.split(",")
     unknown = sorted((options.keys() | told.keys()) - OpenAIModel.__dataclass_fields__.keys())
     if unknown:
         raise ConfigurationError(

@@ -29,6 +29,7 @@ class Common(TypedDict, total=False):
 
     Attributes:
         device: Where a model that is given by name runs: "cuda", "cuda:1", "mps" or "cpu"; the best device by default.
+            Several of one kind, such as ``("cuda:0", "cuda:1")``, hold a copy each, and share out the work.
         dtype: Its precision: "float32", "bfloat16" or "float16"; half precision on a GPU, float32 on a CPU by default.
         batch_tokens: Tokens of one forward pass.
         max_length: Tokens of a prompt with its answer; the model's own limit by default.
@@ -38,7 +39,7 @@ class Common(TypedDict, total=False):
         verbose: Whether to show a progress bar.
     """
 
-    device: str | None
+    device: str | tuple[str, ...] | None
     dtype: str | None
     batch_tokens: int | None
     max_length: int | None

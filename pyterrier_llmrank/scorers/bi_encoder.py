@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled
 from pyterrier_llmrank.models.hf.weightless import weightless
 
 from .alone import Alone, regrouped, usage
@@ -52,9 +52,7 @@ class BiEncoder(Alone, LocalEncoder):
     def encode(self, texts: Sequence[str], prefix: str = "") -> tuple[NDArray[np.float64], list[Encoded]]:
         """Vectors, (texts, width), and the inputs that they were made from."""
         inputs = encode(self._loaded, [prefix + self.plain(text) for text in texts], None, Limits(self.context))
-        vectors = run_encoder(
-            self._loaded, inputs, self._budget, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling)
-        )
+        vectors = self._run(inputs, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling))
         if self.normalize and len(vectors):
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors, inputs

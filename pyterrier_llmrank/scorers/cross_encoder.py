@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyterrier_llmrank.core import Answer, Prompt, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled, run_encoder
-from pyterrier_llmrank.models.hf.loading import Loaded, load
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled
+from pyterrier_llmrank.models.hf.heads import Kind
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.base import chat, check_template
 from pyterrier_llmrank.prompts.truncation import fit
@@ -103,12 +102,14 @@ class CrossEncoder(Alone, LocalEncoder):
                     "template"
                 )
 
-    @cached_property
-    def _loaded(self) -> Loaded:
-        return load("tokens" if self.pooling else "classifier", self._checkpoint())
+    @property
+    def _of(self) -> Kind:
+        """The kind of its head."""
+        return "tokens" if self.pooling else "classifier"
 
     def load(self) -> None:
         """Loads the network and checks its labels, and the tokenizer's end token where it is needed."""
+        super().load()
         config = self._loaded.network.config
         if (config.num_labels or 0) > 2:
             raise ModelError(f"{self.name} has {config.num_labels} labels; CrossEncoder reads one or two")
@@ -121,7 +122,7 @@ class CrossEncoder(Alone, LocalEncoder):
             return []
         self.load()
         inputs = self._inputs(questions)
-        logits = run_encoder(self._loaded, inputs, self._budget, self._logits)
+        logits = self._run(inputs, self._logits)
         scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
         return regrouped(questions, zip(scores, map(usage, inputs), strict=True))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from pyterrier_llmrank.core import Answer, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.errors import ConfigurationError, ModelError
 from pyterrier_llmrank.models.http.failures import Failed
 from pyterrier_llmrank.models.http.remote import Remote
 from pyterrier_llmrank.models.http.wire import cut
@@ -37,6 +37,9 @@ class Interface(NamedTuple):
     results: str
     score: str
 
+
+Pairs: TypeAlias = Sequence[tuple[str, str]]
+Scored: TypeAlias = list[tuple[float, Usage]]
 
 INTERFACES = {
     "rerank": Interface("/rerank", False, "query", "documents", "results", "relevance_score"),
@@ -80,14 +83,33 @@ class RerankEndpoint(Alone, Remote):
 
     def load(self) -> None:
         """Asks about one document, so that whatever is wrong with the server is said before a run."""
-        self._asked([[("water", "Water is wet.")]])
+        for one in self._members:
+            one._asked([[("water", "Water is wet.")]])
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; the documents of one request belong to one query."""
         pairs = [[(one.query, doc.text) for doc in one.docs] for one in questions]
-        return regrouped(questions, self._asked([chunk for own in pairs for chunk in cut(own, self.docs_per_request)]))
+        chunks = [chunk for own in pairs for chunk in cut(own, self.docs_per_request)]
+        return regrouped(questions, (one for chunk in self._shared(chunks) for one in chunk))
 
-    def _asked(self, chunks: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[float, Usage]]:
+    def _shared(self, chunks: Sequence[Pairs]) -> list[Scored]:
+        """Score and cost of each pair, chunk by chunk, of whichever server."""
+        if len(self._members) == 1:
+            return _rechunked(self._asked(chunks), chunks)
+
+        def call(one: RerankEndpoint, some: list[int]) -> list[Scored]:
+            own = [chunks[place] for place in some]
+            try:
+                return _rechunked(one._asked(own), own)
+            except ModelError as error:
+                told = _rechunked(error.partial, own) if error.partial else []
+                error.partial = [None if None in chunk else chunk for chunk in told]
+                raise
+
+        texts = [query for chunk in chunks for query, _ in chunk[:1]]
+        return self._fleet.ask(texts, call, lambda chunk: any(usage.failures for _, usage in chunk))
+
+    def _asked(self, chunks: Sequence[Pairs]) -> list[tuple[float, Usage]]:
         """Score and cost of each pair."""
         wire, interface = self._wire, INTERFACES[self.api]
         path = f"{wire.root}{interface.path}" if interface.at_root else interface.path
@@ -105,6 +127,12 @@ class RerankEndpoint(Alone, Remote):
             error.partial = answers
             raise error
         return [one or (np.nan, Usage(calls=1, failures=1)) for one in answers]
+
+
+def _rechunked(flat: Sequence[Any], chunks: Sequence[Pairs]) -> list[list[Any]]:
+    """What belongs to each chunk, from one list of all pairs."""
+    turn = iter(flat)
+    return [[next(turn) for _ in chunk] for chunk in chunks]
 
 
 def _scores(answer: Any, interface: Interface, n: int) -> list[float]:  # noqa: ANN401 - JSON

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyterrier_llmrank.core import Answer, Doc, Evidence, Question, Usage, from_order
 from pyterrier_llmrank.errors import ModelError
 from pyterrier_llmrank.models.hf.emitting import Order, emit
-from pyterrier_llmrank.models.hf.loading import Loaded, load
+from pyterrier_llmrank.models.hf.heads import Kind
 from pyterrier_llmrank.models.hf.rendering import LocalReader
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.models.hf.writing import pad_token
@@ -72,10 +72,11 @@ class PERank(LocalReader):
         """As many as fit into the context."""
         return None
 
-    @cached_property
-    def _loaded(self) -> Loaded:
+    @property
+    def _of(self) -> Kind:
+        """A language model, of an architecture that transformers is told of here."""
         _register()
-        return load(self.kind, self._checkpoint())
+        return "language"
 
     @cached_property
     def _candidates(self) -> Candidates:
@@ -135,7 +136,8 @@ class PERank(LocalReader):
         found = self._candidates(docs)
         items = self._items(questions, docs, found)
         charges = dict(zip(docs, (one.usage for one in found), strict=True))
-        orders = emit(self._loaded, sequences, items, self._budget, pad_token(self._loaded))
+        with self._loaded.held():
+            orders = emit(self._loaded, sequences, items, self._budget, pad_token(self._loaded))
         made = []
         for one, (_, lost), ids, order in zip(questions, fitted, sequences, orders, strict=True):
             steps = (len(one.docs) - 1) * self.prompt.m

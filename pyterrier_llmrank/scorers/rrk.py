@@ -145,7 +145,7 @@ class RRK(Alone, LocalReader):
         own = torch.from_numpy(vectors).to(self._loaded.device)
 
         def work(batch: list[int]) -> None:
-            with torch.inference_mode():
+            with self._loaded.held(), torch.inference_mode():
                 scores[batch] = self.network.of_query(query, own[batch]).double().cpu().numpy()
 
         in_batches([len(ids) + vectors.shape[1]] * len(vectors), [1] * len(vectors), self._budget, work)

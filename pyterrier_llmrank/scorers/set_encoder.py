@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.batching import in_batches, plan_in_order
+from pyterrier_llmrank.models.hf.batching import Budget, in_batches, plan_in_order
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder
+from pyterrier_llmrank.models.hf.loaded import Loaded
 from pyterrier_llmrank.models.hf.weightless import weightless
 
 from .alone import regrouped, usage
@@ -87,6 +88,7 @@ class SetEncoder(LocalEncoder):
 
     def load(self) -> None:
         """Loads the network, and checks that its tokenizer is one for lists."""
+        super().load()
         self._format  # noqa: B018 - a cached property
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
@@ -94,15 +96,18 @@ class SetEncoder(LocalEncoder):
         if not questions:
             return []
         inputs = self._inputs(questions)
-        scores: dict[int, list[float]] = {}
 
-        def work(batch: list[int]) -> None:
-            read = self._read([inputs[item] for item in batch])
-            scores.update(zip(batch, read, strict=True))
+        def run(on: Loaded, budget: Budget, places: list[int]) -> list[list[float]]:
+            scores: dict[int, list[float]] = {}
 
-        lengths = [sum(len(one.ids) for one in own) for own in inputs]
-        in_batches(lengths, [1] * len(inputs), self._budget, work, plan_in_order)
-        every = [score for item in range(len(questions)) for score in scores[item]]
+            def work(batch: list[int]) -> None:
+                scores.update(zip(batch, self._read(on, budget, [inputs[places[item]] for item in batch]), strict=True))
+
+            in_batches([len(rows[item]) for item in places], [1] * len(places), budget, work, plan_in_order)
+            return [scores[item] for item in range(len(places))]
+
+        rows = [[token for one in own for token in one.ids] for own in inputs]
+        every = [score for own in self._spread(rows, run) for score in own]
         return regrouped(questions, zip(every, (usage(one) for own in inputs for one in own), strict=True))
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
@@ -116,17 +121,17 @@ class SetEncoder(LocalEncoder):
         read = iter(self._format([query for query, _ in pairs], [text for _, text in pairs]))
         return [[next(read) for _ in one.docs] for one in questions]
 
-    def _read(self, sets: Sequence[Sequence[Encoded]]) -> list[list[float]]:
+    def _read(self, on: Loaded, budget: Budget, sets: Sequence[Sequence[Encoded]]) -> list[list[float]]:
         """The scores of some sets, side by side."""
         import torch
 
         from pyterrier_llmrank.networks.set_inputs import row_of
 
-        row = row_of(sets, self._loaded.device)
+        row = row_of(sets, on.device)
         if not row.lengths:
             return [[] for _ in sets]
-        network: Any = self._loaded.network
+        network: Any = on.network
         draws = None if self.seed is None else [torch.Generator().manual_seed(self.seed) for _ in sets]
         with torch.inference_mode():
-            scores = network(row, draws=draws, chunk=self._budget.tokens)
+            scores = network(row, draws=draws, chunk=budget.tokens)
         return [own.tolist() for own in scores.double().cpu().split(row.sizes)]

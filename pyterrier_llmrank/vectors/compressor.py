@@ -58,7 +58,7 @@ class DocCompressor(LocalEncoder):
 
         def work(batch: list[int]) -> None:
             ids, mask = right_padded([inputs[item].ids for item in batch], 0, self._loaded.device)
-            with torch.inference_mode():
+            with self._loaded.held(), torch.inference_mode():
                 made.update(zip(batch, self.network(ids, mask).float().cpu().numpy(), strict=True))
 
         m = len(self.network.memory)

@@ -1,11 +1,15 @@
 """How near each scoring task comes to what its multiplications need: CPU seconds over the least that could do.
 
-    python tests/benchmarks/yardstick.py [--tasks pointwise,prp,…] [--threads 2] [--save NAME]
+    python tests/benchmarks/yardstick.py [--tasks pointwise,prp,…] [--threads 2] [--minutes 5.5] [--save NAME]
+
+Tasks: decoder yes/no (pointwise), PRP on a decoder (prp), first tokens of windows (windows), cross-encoders of BERT's
+and of MiniLM's shape (cross, small), a bi-encoder (bi), monoT5 (monot5). All in float32 are kept as "yardstick".
 
 The least: operations that the prompts need with no padding, label rows only and each shared prefix once, at the speed
 of the fastest matrix product measured in the same process, again before every repetition. Random networks of real
 shapes, several queries, passages of 3 to 200 words. The ratio is that of the least seconds and the highest speed of
-``--repeat`` repetitions, since other processes slow both down; the median of their own ratios is kept too.
+``--repeat`` repetitions (fewer where ``--minutes`` would not do), since other processes slow both down; the median of
+their own ratios is kept too.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import logging
 import random
 import statistics
 import tempfile
+import time
 from typing import NamedTuple
 
 import torch
@@ -198,21 +203,26 @@ def monot5(folder, rng, dtype, layers=4):
 TASKS = {one.__name__: one for one in (pointwise, prp, windows, cross, small, bi, monot5)}
 
 
-def measure(name, dtype, repeat):
-    """A row of results."""
+def measure(name, dtype, repeat, until):
+    """A row of results; no repetition but the first begins that would not end before ``until``."""
     with tempfile.TemporaryDirectory() as folder:
         task = TASKS[name](folder, random.Random(0), str(dtype).removeprefix("torch."))
         task.run()  # loads, and checks that packed rows are exact
         seconds, peaks = [], []
-        for _ in range(repeat):
+        began = time.monotonic()
+        while len(seconds) < repeat:
             peaks.append(peak(dtype))
             taken = {}
             with clock(taken):
                 task.run()
             seconds.append(taken["cpu_s"])
+            now = time.monotonic()
+            if now + (now - began) / len(seconds) > until:
+                break
     own = [second * speed / task.flops for second, speed in zip(seconds, peaks, strict=True)]
     row = {"task": name, "dtype": str(dtype).removeprefix("torch."), "ratio": min(seconds) * max(peaks) / task.flops}
-    row |= {"median": statistics.median(own), "cpu_s": min(seconds), "gflop": task.flops / 1e9}
+    row |= {"median": statistics.median(own), "repetitions": len(own), "cpu_s": min(seconds)}
+    row["gflop"] = task.flops / 1e9
     row["peak_gflop_per_cpu_s"] = max(peaks) / 1e9
     shown = {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()}
     print(*(f"{key}={value}" for key, value in shown.items()), flush=True)
@@ -224,14 +234,20 @@ def main():
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=5.5, help="for all of them, about")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--save", metavar="NAME", help="keep the figures under this name")
     options = parser.parse_args()
     logging.basicConfig()
     torch.set_num_threads(options.threads)
-    rows = [measure(name, getattr(torch, options.dtype), options.repeat) for name in options.tasks.split(",")]
-    if options.save:
-        save_results(options.save, rows)
+    names, rows = options.tasks.split(","), []
+    end = time.monotonic() + 60 * options.minutes
+    for place, name in enumerate(names):
+        share = (end - time.monotonic()) / (len(names) - place)
+        rows.append(measure(name, getattr(torch, options.dtype), options.repeat, time.monotonic() + share))
+    whole = names == [*TASKS] and options.dtype == "float32"
+    if save := options.save or ("yardstick" if whole else None):
+        save_results(save, rows)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
+import threading
 import warnings
 from functools import partial
 from pathlib import Path
@@ -240,7 +242,7 @@ def test_a_prompt_that_was_tuned_cannot_be_merged(llama, tmp_path):
     network = transformers.AutoModelForCausalLM.from_pretrained(llama)
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     peft.get_peft_model(network, config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="is a PROMPT_TUNING adapter: only such as LoRA can be merged"):
+    with pytest.raises(ModelError, match="is a PROMPT_TUNING adapter: only such as LoRA can be used"):
         local(tmp_path).load()
 
 
@@ -289,3 +291,103 @@ def test_an_adapter_is_part_of_the_value(llama, lora):
     model = HFModel(llama, adapter=Path(lora))
     assert model == as_model(llama, adapter=lora) and model != HFModel(llama)
     assert eval(repr(model)) == model and f"adapter={lora!r}" in repr(model)
+
+
+# Apart from their base
+
+
+@pytest.fixture(scope="module")
+def second(llama, tmp_path_factory):
+    """Another adapter, on other modules."""
+    options = {"seed": 3, "r": 2, "target_modules": ["o_proj", "up_proj"]}
+    return adapter(tmp_path_factory.mktemp("second"), llama, "CAUSAL_LM", **options)
+
+
+def apart(base, folder, **options):
+    return local(base, adapter=folder, merged=False, **options)
+
+
+def test_adapters_apart_score_as_merged_and_share_one_base(llama, lora, second):
+    merged = [choices(local(llama, adapter=folder)) for folder in (lora, second)]
+    models = [apart(llama, folder) for folder in (lora, second)]
+    for _ in range(2):  # in turns
+        for model, wanted in zip(models, merged, strict=True):
+            np.testing.assert_allclose(choices(model), wanted, atol=1e-4)
+    assert models[0]._loaded.network is models[1]._loaded.network
+    assert np.abs(merged[0] - merged[1]).max() > 0.1
+    np.testing.assert_array_equal(choices(local(llama)), choices(local(llama)))  # a base by itself has its own network
+    assert local(llama)._loaded.network is not models[0]._loaded.network
+
+
+def test_generation_is_that_of_the_merged(llama, lora, second):
+    prompts = [ask(text) for text in TEXTS]
+    for folder in (lora, second):
+        told = [local(llama, adapter=folder), apart(llama, folder)]
+        one, other = ([answer.text for answer in model.generate(prompts, max_tokens=6)] for model in told)
+        assert one == other
+
+
+def test_adapters_are_switched_safely_between_threads(llama, lora, second):
+    models = [apart(llama, folder) for folder in (lora, second)]
+    wanted = [choices(model) for model in models]
+    found, errors = [[], []], []
+
+    def run(which):
+        try:
+            for _ in range(4):
+                found[which].append(choices(models[which]))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(which,)) for which in (0, 1, 0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    for which in (0, 1):
+        assert len(found[which]) == 8
+        for scores in found[which]:
+            np.testing.assert_allclose(scores, wanted[which], atol=1e-5)
+
+
+def test_heads_of_classifiers_are_switched_with_their_adapters(llama, head, tmp_path):
+    one = partial(CLASSIFIER.from_pretrained, num_labels=1)
+    other = adapter(tmp_path, llama, "SEQ_CLS", auto=type("Auto", (), {"from_pretrained": one}), seed=9)
+    told = {}
+    for folder in (head, other):
+        merged, beside = (CrossEncoder(llama, device="cpu", adapter=folder, merged=how) for how in (True, False))
+        told[folder] = beside
+        np.testing.assert_allclose(beside([QUESTION])[0].scores, merged([QUESTION])[0].scores, atol=1e-4)
+    assert told[head]._loaded.network is told[other]._loaded.network
+    assert np.abs(told[head]([QUESTION])[0].scores - told[other]([QUESTION])[0].scores).max() > 0.01
+
+
+def test_an_adapter_that_does_not_fit_leaves_the_others_as_they_were(llama, lora, tmp_path):
+    model = apart(llama, lora)
+    wanted = choices(model)
+    odd = adapter(tmp_path / "odd", decoder(tmp_path / "wide", hidden_size=64), "CAUSAL_LM")
+    with pytest.raises(ModelError, match="does not fit the LlamaForCausalLM"):
+        apart(llama, odd).load()
+    np.testing.assert_allclose(choices(model), wanted, atol=1e-6)
+
+
+def test_an_adapter_that_nobody_uses_is_taken_off(llama, lora, second):
+    model, other = apart(llama, lora, max_length=99), apart(llama, second)
+    choices(other)
+    host, name = other._loaded._host
+    model.load()
+    gone = model._loaded._host[1]
+    del model
+    gc.collect()
+    if gone in host.gone:  # unless another test still holds it
+        wanted = choices(apart(llama, second))
+        host._worn = None
+        np.testing.assert_allclose(choices(other), wanted, atol=1e-6)
+        assert gone not in host._whole.peft_config and name in host._whole.peft_config
+    else:
+        pytest.fail("it is still held")
+
+
+def test_an_adapter_by_itself_may_stay_apart(lora, llama):
+    np.testing.assert_allclose(choices(local(lora, merged=False)), choices(apart(llama, lora)), atol=1e-6)

@@ -1,4 +1,4 @@
-"""Adapters (LoRA and its like): small weights that were trained on top of a base, merged into it after loading."""
+"""Adapters (LoRA and its like): small weights that were trained on top of a base, and go on it after loading."""
 
 from __future__ import annotations
 
@@ -97,28 +97,52 @@ def _folder(name: str, revision: str | None, *, cached: bool) -> Path:
     return folder
 
 
+def applied(network: PreTrainedModel, adapter: Adapter, name: str = "default", beside: Any = None) -> Any:  # noqa: ANN401 - peft is imported lazily
+    """The network with an adapter on it, as peft has it; the network's own modules are changed.
+
+    Args:
+        network: What it goes on.
+        adapter: What goes on it.
+        name: What it goes by there.
+        beside: The same with other adapters on it already.
+
+    Raises:
+        ModelError: The adapter does not fit, or is of a kind that does not go into weights.
+    """
+    peft = _peft()
+    config = peft.PeftConfig.from_pretrained(str(adapter.folder))
+    if config.is_prompt_learning:
+        raise ModelError(f"{adapter.folder} is a {config.peft_type.value} adapter: only such as LoRA can be used")
+    arguments = {"adapter_name": name, "torch_device": str(network.device)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
+        warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")  # of those beside it
+        warnings.simplefilter("ignore", FutureWarning)  # what peft calls in transformers is between the two of them
+        try:
+            if beside is None:
+                whole = peft.PeftModel.from_pretrained(network, str(adapter.folder), **arguments)
+            else:
+                whole = beside
+                whole.load_adapter(str(adapter.folder), **arguments)
+            given = set(adapter.weights())
+            wanted = set(peft.get_peft_model_state_dict(whole, adapter_name=name, save_embedding_layers=False))
+            if strays := sorted(wanted ^ given):
+                raise ValueError(f"{len(strays)} weights match nothing, such as {strays[0]}")
+        except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+            if beside is not None and name in beside.peft_config:
+                beside.delete_adapter(name)
+            raise ModelError(_misfit(network, adapter, str(error).strip().split("\n")[0])) from error
+    return whole
+
+
 def merged(network: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """The network with the adapter's weights in its own, as fast as without, in the precision that it had.
 
     Raises:
         ModelError: The adapter does not fit, or cannot be merged into weights.
     """
-    peft = _peft()
-    config = peft.PeftConfig.from_pretrained(str(adapter.folder))
-    if config.is_prompt_learning:
-        raise ModelError(f"{adapter.folder} is a {config.peft_type.value} adapter: only such as LoRA can be merged")
     before = {name: weight.dtype for name, weight in network.named_parameters()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
-        warnings.simplefilter("ignore", FutureWarning)  # what peft calls in transformers is between the two of them
-        try:
-            whole = peft.PeftModel.from_pretrained(network, str(adapter.folder), torch_device=str(network.device))
-        except (AttributeError, KeyError, RuntimeError, ValueError) as error:
-            raise ModelError(_misfit(network, adapter, str(error).strip().split("\n")[0])) from error
-        given, wanted = set(adapter.weights()), set(peft.get_peft_model_state_dict(whole, save_embedding_layers=False))
-        if strays := sorted(wanted ^ given):
-            raise ModelError(_misfit(network, adapter, f"{len(strays)} weights match nothing, such as {strays[0]}"))
-        plain: PreTrainedModel = whole.merge_and_unload()
+    plain: PreTrainedModel = applied(network, adapter).merge_and_unload()
     for name, weight in plain.named_parameters():
         weight.data = weight.data.to(before[name])  # peft computes in float32
     return plain

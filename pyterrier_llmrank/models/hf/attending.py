@@ -148,11 +148,12 @@ class Attends(Local):
         firsts = [asked[items[0]] for items in batch]
         keys = sorted({key for items in batch for item in items for span in asked[item].spans for key in range(*span)})
         place = {key: at for at, key in enumerate(keys)}
-        if slowly:
-            weights = [read_wholly(self._loaded, one.ids, one.rows, keys, heads, by_head=by_head) for one in firsts]
-        else:
-            ends = [one.ending for one in firsts]
-            weights = [*read_rows(self._loaded, firsts[0].beginning, ends, keys, heads, by_head=by_head).unbind(1)]
+        loaded, ends = self._loaded, [one.ending for one in firsts]
+        with loaded.held():
+            if slowly:
+                weights = [read_wholly(loaded, one.ids, one.rows, keys, heads, by_head=by_head) for one in firsts]
+            else:
+                weights = [*read_rows(loaded, firsts[0].beginning, ends, keys, heads, by_head=by_head).unbind(1)]
         results = {}
         for number, (items, found) in enumerate(zip(batch, weights, strict=True)):
             rows = found.float().cpu().numpy() if by_head else found[0].float().cpu().numpy()

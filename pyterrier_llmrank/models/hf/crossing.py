@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import Unsupported
 
-from .batching import in_batches
+from .batching import Budget, in_batches
 from .fused import FusedModel
-from .fusing import fused, parts_of
+from .fusing import parts_of
 from .growing import Growing
 from .loading import Loaded
 from .reading import right_padded
@@ -60,25 +61,29 @@ def attended(model: FusedModel, prompts: Sequence[Prompt], skipped: Sequence[int
     """
     import torch
 
-    model.load()
-    loaded, results = model._loaded, dict[int, Attended]()
     rendered, rows = model._ready(prompts)
     starts = model._starts(rendered)
-    end = int(loaded.tokenizer.eos_token_id)
 
-    def work(batch: list[int]) -> None:
-        chosen = [rows[item] for item in batch]
-        with torch.inference_mode(), fused(loaded):
-            growing = Growing(loaded, chosen, [starts[item] for item in batch], pad_token(loaded))
-            written = _greedy(loaded, growing, len(batch), max_tokens)
-            sides = [[*starts[item], *new[:-1]] for item, new in zip(batch, written, strict=True)]
-            tokens = _to_tokens(loaded, growing._fixed, sides).double().cpu().numpy()  # (batch, tokens)
-        for item, row, new, shares in zip(batch, chosen, written, tokens, strict=True):
+    def work(on: Loaded, places: list[int], results: dict[int, Attended], batch: list[int]) -> None:
+        items = [places[place] for place in batch]
+        chosen = [rows[item] for item in items]
+        with torch.inference_mode():
+            growing = Growing(on, chosen, [starts[item] for item in items], pad_token(on))
+            written = _greedy(on, growing, len(items), max_tokens)
+            sides = [[*starts[item], *new[:-1]] for item, new in zip(items, written, strict=True)]
+            tokens = _to_tokens(on, growing._fixed, sides).double().cpu().numpy()  # (batch, tokens)
+        end = int(on.tokenizer.eos_token_id)
+        for item, row, new, shares in zip(items, chosen, written, tokens, strict=True):
             parts = np.array([shares[min(a + skipped[item], b) : b].sum() for a, b in parts_of(row, end)])
             results[item] = Attended(parts, Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new)))
 
-    in_batches([len(row) + max_tokens for row in rows], [1] * len(rows), model._budget, work)
-    return [results[item] for item in range(len(rows))]
+    def run(on: Loaded, budget: Budget, places: list[int]) -> list[Attended]:
+        results: dict[int, Attended] = {}
+        lengths = [len(rows[item]) + max_tokens for item in places]
+        in_batches(lengths, [1] * len(places), budget, partial(work, on, places, results))
+        return [results[item] for item in places]
+
+    return model._spread(rows, run)
 
 
 def _greedy(loaded: Loaded, growing: Growing, n: int, max_tokens: int) -> list[list[int]]:

@@ -11,14 +11,31 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: str | None) -> str:
-    """The device asked for, or the best there is."""
+    """The device asked for, or the best there is.
+
+    Raises:
+        ConfigurationError: There is no such device.
+    """
     import torch
 
     if device is not None:
+        _check(device)
         return device
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check(device: str) -> None:
+    """Refuses a device that this machine does not have, before weights are read."""
+    import torch
+
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ConfigurationError(f"there is no device {device!r}; use 'cuda', 'cuda:1', 'mps' or 'cpu'") from None
+    if found.type == "cuda" and (found.index or 0) >= (count := torch.cuda.device_count()):
+        raise ConfigurationError(f"there is no device {device!r} here: torch sees {count} CUDA devices")
 
 
 def pick_dtype(dtype: str | None, device: str) -> torch.dtype:

@@ -18,6 +18,7 @@ from .exactness import packs
 from .loading import Loaded
 from .local import Local
 from .reading import right_padded
+from .replicas import pick
 from .text import TextSide
 from .unpadding import unpadded
 
@@ -53,6 +54,14 @@ class LocalEncoder(Local):
         """Inputs that can all be read: one without any token, of an empty text, becomes the end token."""
         nothing = [self._loaded.tokenizer.eos_token_id or 0]
         return [one if one.ids else one._replace(ids=nothing) for one in inputs]
+
+    def _run(self, inputs: Sequence[Encoded], read: Callable[[Any, Tensor], Tensor]) -> NDArray[np.float64]:
+        """What ``read(output, mask)`` makes of each input, (inputs, width), float64 (see ``run_encoder``)."""
+        rows = self._spread(
+            [one.ids for one in inputs],
+            lambda on, budget, some: [*run_encoder(on, pick(inputs, some), budget, read)],
+        )
+        return np.stack(rows) if rows else np.empty((0, 0))
 
 
 class Encoded(NamedTuple):

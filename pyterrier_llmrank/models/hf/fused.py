@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TypeVar
 
 from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ModelError, Unsupported
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, TokenLogprobs
 
+from .batching import Budget
 from .fusing import fused
+from .loaded import Loaded
 from .model import NOTHING, HFModel
+from .replicas import Work
 from .text import Rendered
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,6 +36,7 @@ class FusedModel(HFModel):
 
     def load(self) -> None:
         """Loads weights and tokenizer, unless they are there already, and checks that they can do it."""
+        super().load()
         if not self._loaded.network.config.is_encoder_decoder:
             raise Unsupported(
                 f"fusion in the decoder needs an encoder-decoder such as T5, and {self.name} is a "
@@ -45,32 +50,18 @@ class FusedModel(HFModel):
         """Tokens of each prompt, all of its messages together."""
         return [sum(map(len, parts)) for parts in self._parts(prompts)]
 
-    def choices(self, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> list[ChoiceScores]:
-        """As ``HFModel`` does it."""
-        self.load()
-        with fused(self._loaded):
-            return super().choices(prompts, labels)
+    def _spread(self, sequences: Sequence[Sequence[int]], work: Work[R]) -> list[R]:
+        """As every local model does it, with the encoder reading messages apart."""
 
-    def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
-        """As ``HFModel`` does it."""
-        self.load()
-        with fused(self._loaded):
-            return super().continuation(prompts, texts)
+        def apart(on: Loaded, budget: Budget, places: list[int]) -> Sequence[R]:
+            with fused(on):
+                return work(on, budget, places)
 
-    def generate(self, prompts: Sequence[Prompt], *, max_tokens: int, **options: Any) -> list[Generation]:  # noqa: ANN401
-        """As ``HFModel`` does it, with the same options."""
-        self.load()
-        with fused(self._loaded):
-            return super().generate(prompts, max_tokens=max_tokens, **options)
-
-    def next_tokens(self, prompts: Sequence[Prompt], k: int) -> list[list[tuple[str, float]]]:
-        """As ``HFModel`` does it."""
-        self.load()
-        with fused(self._loaded):
-            return super().next_tokens(prompts, k)
+        return super()._spread(sequences, apart)
 
     def _ready(self, prompts: Sequence[Prompt], reserve: int = 0) -> tuple[list[Rendered], list[list[int]]]:
         """Prompts as text and as ids, no message of them longer than the context allows."""
+        self.load()
         rendered = [self._text.render(prompt) for prompt in prompts]
         rows = self._parts(prompts)
         for parts in rows:

@@ -74,8 +74,8 @@ class Layout:
         self.kept = kept or Kept()
         self.tokens = segments[-1].end
         self.longest = max(segment.end - segment.start for segment in segments)
-        self.gathered: dict[bool, Any] = {}
-        self._masks: dict[tuple[int, int, bool, int | None], Tensor] = {}
+        self.gathered: dict[tuple[bool, Any], Any] = {}
+        self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._biases: tuple[Tensor | None, dict[int, Tensor]] = (None, {})
 
     def remember(self, module: Any, key: Tensor, value: Tensor) -> None:  # noqa: ANN401 - torch is imported lazily
@@ -107,8 +107,8 @@ class Layout:
             window = None
         if window is None and (not causal or queries == 1):
             return None
-        shape = (queries, keys, causal, window)
-        if shape not in self._masks:  # the same in every layer
+        shape = (queries, keys, causal, window, like.device)
+        if shape not in self._masks:  # the same in every layer of a device
             back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)[None]
             allowed = back >= 0 if causal else torch.ones_like(back, dtype=torch.bool)
             if window is not None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary, finalize
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFound
 
 from .adapters import Adapter, find_adapter, merged
+from .apart import Host
 from .devices import pick_device, pick_dtype
-from .heads import Kind, auto_class, check_head, quietly, shorten
+from .heads import Kind
 from .hub import REMEDY, Where, explained, failure, is_path, where
+from .loaded import Loaded as Loaded  # imported from here, too
 from .own import Own, own_network
+from .placing import manner
+from .pretrained import network_of, tokenizer_of
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,11 @@ class Checkpoint:
         device: "cuda", "mps", "cpu" …; the best there is by default.
         dtype: "float32", "bfloat16" or "float16"; half precision on a GPU, float32 on a CPU by default.
         trust_remote_code: Whether code that comes with the weights may be run.
-        adapter: Folder or name of what is merged into the weights.
+        adapter: Folder or name of what goes on the weights.
+        merged: Whether it is merged into them.
+        device_map: Which part of the network goes where, as ``placing.as_key`` has it; ``device`` is then None.
+        quantization: How weights are quantized, likewise.
+        copy: Tells networks apart that are on one device with the same weights.
         layers: How many layers to load; all by default.
     """
 
@@ -42,6 +53,10 @@ class Checkpoint:
     dtype: str | None = None
     trust_remote_code: bool = False
     adapter: str | None = None
+    merged: bool = True
+    device_map: str | None = None
+    quantization: str | None = None
+    copy: int = 0
     layers: int | None = None
 
     def __post_init__(self) -> None:
@@ -66,69 +81,9 @@ class Checkpoint:
                 raise ModelNotFound(explained(name, revision, Where.NOWHERE))
 
 
-class Loaded:
-    """A network in evaluation mode on its device, with its tokenizer. Shared by all who ask for the same checkpoint."""
-
-    def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.network = network
-        self.tokenizer = tokenizer
-        self.packs: dict[bool, bool] = {}  # whether packed rows are exact, by whether inputs exceed ``window``
-        self.attends: float | None = None  # how far attention weights that are read quickly are off; not known at first
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.network.device
-
-    @property
-    def known_ids(self) -> int:
-        """Token ids that the network has an embedding for; those that were added to the tokenizer later come after."""
-        return len(self.network.get_input_embeddings().weight)  # type: ignore[arg-type]
-
-    @cached_property
-    def configs(self) -> list[PretrainedConfig]:
-        """Every configuration that a part of the network goes by, those of the whole first."""
-        found: list[Any] = [getattr(part, "config", None) for part in self.network.modules()]
-        distinct = {id(config): config for config in found if hasattr(config, "_attn_implementation")}
-        return list(distinct.values())
-
-    @cached_property
-    def biased(self) -> list[Any]:
-        """Attention modules that compute a bias of relative positions, as T5's do."""
-        return [part for part in self.network.modules() if hasattr(part, "compute_bias")]
-
-    @cached_property
-    def window(self) -> int | None:
-        """How far back the nearest-sighted layer can see, in tokens; None for all the way."""
-        names = ("sliding_window", "attention_chunk_size")
-        found = [getattr(config, name, None) for config in self.configs for name in names]
-        return min((size for size in found if isinstance(size, int)), default=None)
-
-    @cached_property
-    def _position_embeddings(self) -> list[Any]:
-        """Those whose counting a padding token shifts."""
-        named = self.network.named_modules()
-        found = [module for name, module in named if name.endswith("position_embeddings")]
-        return [module for module in found if getattr(module, "padding_idx", None) is not None]
-
-    @cached_property
-    def first_position(self) -> int:
-        """The position of an input's first token: RoBERTa and its like count from behind their padding token."""
-        return max((module.padding_idx + 1 for module in self._position_embeddings), default=0)
-
-    @cached_property
-    def context(self) -> int | None:
-        """Tokens it was made for; None where it does not say."""
-        config = self.network.config.get_text_config(decoder=True)
-        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
-        limits.append(self.tokenizer.model_max_length)
-        if self.first_position:
-            limits += [module.num_embeddings - self.first_position for module in self._position_embeddings]
-        known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**9]
-        return min(known, default=None)
-
-
 _shared: WeakValueDictionary[tuple[Kind | Own, Checkpoint], Loaded] = WeakValueDictionary()
+_hosts: WeakValueDictionary[tuple[Kind, Checkpoint, int | None], Host] = WeakValueDictionary()
+_loading = threading.RLock()  # transformers changes what is global while it loads
 
 
 def load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
@@ -137,37 +92,89 @@ def load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     Raises:
         ModelNotFound: No usable weights under this name.
         ModelError: The weights need code of their own, or another task's head.
-        ConfigurationError: float16 on a CPU.
+        ConfigurationError: There is no such device, or float16 on a CPU.
+        MissingExtra: It takes a library that is not installed.
     """
+    import torch
+
     key = (kind, checkpoint)
-    loaded = _shared.get(key)
-    if loaded is None:
-        loaded = _shared[key] = _load(kind, checkpoint)
-    return loaded
+    with _loading, torch.inference_mode(False):
+        loaded = _shared.get(key)
+        if loaded is None:
+            loaded = _shared[key] = _load(kind, checkpoint)
+        return loaded
 
 
 def _load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
+    base, adapter = _resolved(checkpoint)
+    if not isinstance(kind, str):
+        network, tokenizer = _own(kind, base)
+        return Loaded(network if adapter is None else _still(merged(network, adapter)), tokenizer)
+    tokenizer = _read(base, partial(tokenizer_of, base, adapter))
+    labels = adapter.labels() if adapter is not None and kind == "classifier" else None
+    if adapter is not None and not checkpoint.merged:
+        return _apart(kind, base, labels, adapter, tokenizer)
+    network = _placed(kind, base, labels)
+    return Loaded(network if adapter is None else _still(merged(network, adapter)), tokenizer)
+
+
+def _own(kind: Own, base: Checkpoint) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A network of our own where it is to be, and its tokenizer."""
     import torch
+
+    if base.device_map or base.quantization:
+        raise ConfigurationError(f"{base.name} is a network of our own, which takes no device_map= or quantization=")
+    device = pick_device(base.device)
+    dtype = pick_dtype(base.dtype, device)
+    told = {"revision": base.revision or "main", "trust_remote_code": base.trust_remote_code}
+    network, tokenizer = _read(base, partial(own_network, kind, base.name, dtype, **told))
+    return _still(network.to(torch.device(device))), tokenizer  # type: ignore[arg-type]
+
+
+def _apart(
+    kind: Kind, base: Checkpoint, labels: int | None, adapter: Adapter, tokenizer: PreTrainedTokenizerBase
+) -> Loaded:
+    """An adapter beside others on a base that they share."""
+    key = (kind, replace(base, adapter=None), labels)
+    host = _hosts.get(key) or Host(_placed(kind, base, labels))
+    name = host.add(adapter)
+    _hosts[key] = host
+    loaded = Loaded(host.network, tokenizer, (host, name))
+    finalize(loaded, host.gone.append, name)
+    return loaded
+
+
+def _placed(kind: Kind, base: Checkpoint, labels: int | None) -> PreTrainedModel:
+    """A network where it is to be, in evaluation mode."""
+    import torch
+
+    device = pick_device(base.device)
+    dtype = pick_dtype(base.dtype, device)
+    where_to = manner(device, base.device_map, base.quantization, dtype)
+    network = _read(base, partial(network_of, kind, base, labels, {"dtype": dtype, **where_to}))
+    return _still(network if where_to else network.to(torch.device(device)))  # type: ignore[arg-type]
+
+
+def _still(network: PreTrainedModel) -> PreTrainedModel:
+    """In evaluation mode, with nothing to be trained."""
+    network.train(False).requires_grad_(False)
+    return network
+
+
+def _read(base: Checkpoint, get: Callable[..., T]) -> T:
+    """What ``get(local_files_only=...)`` finds: of what is cached, only what is missing is asked of the hub."""
     from safetensors import SafetensorError
 
-    base, adapter = _resolved(checkpoint)
     cached = _cached(base)
-    device = pick_device(checkpoint.device)
-    dtype = pick_dtype(checkpoint.dtype, device)
     try:
         try:
-            network, tokenizer = _from_pretrained(kind, base, adapter, dtype, local_files_only=cached)
+            return get(local_files_only=cached)
         except OSError:
             if not cached:
                 raise
-            network, tokenizer = _from_pretrained(kind, base, adapter, dtype, local_files_only=False)  # half cached
+            return get(local_files_only=False)  # half cached
     except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError) as error:
         raise failure(base.name, error) from error
-    with torch.inference_mode(False):
-        network = network.to(torch.device(device))  # type: ignore[arg-type]
-        network = network if adapter is None else merged(network, adapter)
-        network = network.eval().requires_grad_(False)
-    return Loaded(network, tokenizer)
 
 
 def _cached(checkpoint: Checkpoint) -> bool:
@@ -202,37 +209,3 @@ def _resolved(checkpoint: Checkpoint) -> tuple[Checkpoint, Adapter | None]:
             f"adapter={named!r}"
         ) from error
     return base, adapter
-
-
-def _from_pretrained(
-    kind: Kind | Own, base: Checkpoint, adapter: Adapter | None, dtype: torch.dtype, *, local_files_only: bool
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    import transformers
-
-    shared: dict[str, Any] = {
-        "revision": base.revision or "main",
-        "trust_remote_code": base.trust_remote_code,
-        "local_files_only": local_files_only,
-    }
-    if not isinstance(kind, str):
-        return own_network(kind, base.name, dtype, **shared)
-    labels = adapter.labels() if adapter is not None and kind == "classifier" else None
-    config = transformers.AutoConfig.from_pretrained(base.name, **shared, **({"num_labels": labels} if labels else {}))
-    auto = auto_class(kind, config)
-    if labels is None:
-        check_head(kind, base.name, config)
-    if base.layers is not None:
-        shorten(config, base.layers, base.name)
-    source = {**shared, "revision": "main"} if adapter and adapter.has_tokenizer else shared
-    text = str(adapter.folder) if adapter and adapter.has_tokenizer else base.name
-    tokenizer = transformers.AutoTokenizer.from_pretrained(text, truncation_side="right", **source)
-    own = {"config": config, "dtype": dtype, "adapter_kwargs": {"local_files_only": local_files_only}, **shared}
-    with quietly(base.layers):
-        try:  # without adapter_kwargs transformers would ask the hub for an adapter
-            return auto.from_pretrained(base.name, use_safetensors=True, **own), tokenizer
-        except OSError:
-            try:  # older checkpoints are pickles, of which torch reads tensors and nothing that runs
-                return auto.from_pretrained(base.name, use_safetensors=False, weights_only=True, **own), tokenizer
-            except OSError:
-                pass
-            raise

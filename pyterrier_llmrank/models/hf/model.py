@@ -17,6 +17,7 @@ from .constraints import spelled
 from .holding import write_held
 from .prefixes import common_prefix
 from .reading import Read, likeliest
+from .replicas import pick
 from .sharing import Reading, read_all
 from .stopping import before_stop, check_stops
 from .text import Rendered, TextSide
@@ -91,7 +92,7 @@ class HFModel(Attends):
             reads.append(self._read(row, side, common + [(len(side) - 1, token) for token in tokens.ids]))
         return [
             _choice(read, reading, len(names))
-            for reading, read, names in zip(read_all(self._loaded, reads, self._budget), reads, labels, strict=True)
+            for reading, read, names in zip(self._readings(reads), reads, labels, strict=True)
         ]
 
     def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
@@ -117,10 +118,9 @@ class HFModel(Attends):
                 raise ModelError(NOTHING)
             wanted = [(place - 1, side[place]) for place in range(first, len(side))]
             reads.append(self._read(row, side, wanted))
-        readings = read_all(self._loaded, reads, self._budget)
         return [
             TokenLogprobs(reading.logprobs, _usage(read, reading))
-            for reading, read in zip(readings, reads, strict=True)
+            for reading, read in zip(self._readings(reads), reads, strict=True)
         ]
 
     def generate(
@@ -152,10 +152,17 @@ class HFModel(Attends):
         starts = self._starts(rendered)
         manner = Manner(max_tokens, stop, sampling, seeds or ())
         if constraint is None:
-            written = write(self._loaded, ids, starts, self._budget, manner)
+            written = self._spread(
+                ids, lambda on, budget, some: write(on, pick(ids, some), pick(starts, some), budget, manner.of(some))
+            )
         else:
             spellings = [spelled(self._text, one, constraint) for one in rendered]
-            written = write_held(self._loaded, ids, starts, self._budget, manner, spellings)
+            written = self._spread(
+                ids,
+                lambda on, budget, some: write_held(
+                    on, pick(ids, some), pick(starts, some), budget, manner.of(some), pick(spellings, some)
+                ),
+            )
         ends = end_tokens(self._loaded)
         answers = []
         for row, new in zip(ids, written, strict=True):
@@ -182,11 +189,17 @@ class HFModel(Attends):
         rendered, ids = self._ready(prompts)
         sides = self._starts(rendered) if self._text.encoder_decoder else ids
         reads = [self._read(row, side, [(len(side) - 1, 0)]) for row, side in zip(ids, sides, strict=True)]
-        found = likeliest(self._loaded, reads, self._budget, k)
+        found = self._spread(sides, lambda on, budget, some: likeliest(on, pick(reads, some), budget, k))
         return [
             [(self._text.added(side, token), logprob) for token, logprob in row]
             for side, row in zip(sides, found, strict=True)
         ]
+
+    def _readings(self, reads: Sequence[Read]) -> list[Reading]:
+        """One reading per read."""
+        return self._spread(
+            [read.ids for read in reads], lambda on, budget, some: read_all(on, pick(reads, some), budget)
+        )
 
     def _ready(self, prompts: Sequence[Prompt], reserve: int = 0) -> tuple[list[Rendered], list[list[int]]]:
         """Prompts as text and as ids, none longer than the context allows."""

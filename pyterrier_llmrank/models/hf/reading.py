@@ -168,7 +168,8 @@ def _only(loaded: Loaded, spots: Sequence[tuple[int, int]]) -> Iterator[list[Ten
     seen: list[Tensor] = []
 
     def keep(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        seen.append(args[0][rows, columns])
+        device = args[0].device  # the head's, which may be another where a network is spread over several
+        seen.append(args[0][rows.to(device), columns.to(device)])
         return (seen[-1][None], *args[1:])
 
     handle = head.register_forward_pre_hook(keep)

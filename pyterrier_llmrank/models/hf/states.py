@@ -13,6 +13,7 @@ from pyterrier_llmrank.errors import Unsupported
 
 from .model import HFModel
 from .reading import Read, last_states
+from .replicas import pick
 
 
 def local_model(model: object) -> HFModel:
@@ -58,7 +59,7 @@ def hidden_states(told: object, prompts: Sequence[Prompt]) -> list[tuple[NDArray
     rendered, ids = model._ready(prompts)
     sides = model._starts(rendered) if model._text.encoder_decoder else ids
     reads = [model._read(row, side, [(len(side) - 1, 0)]) for row, side in zip(ids, sides, strict=True)]
-    found = last_states(model._loaded, reads, model._budget)
+    found = model._spread(sides, lambda on, budget, some: last_states(on, pick(reads, some), budget))
     return [(state, Usage(calls=1, prompt_tokens=tokens(read))) for state, read in zip(found, reads, strict=True)]
 
 

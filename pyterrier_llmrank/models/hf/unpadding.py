@@ -49,7 +49,7 @@ def unpadded(loaded: Loaded, mask: Tensor) -> Iterator[None]:
     def unpack(_: object, args: tuple[()], output: Any) -> Any:  # noqa: ANN401 - of every network its own
         states = output.last_hidden_state
         batch = states.new_zeros(*mask.shape, states.shape[-1])
-        batch[real] = states[0]
+        batch[real.to(states.device)] = states[0]
         output.last_hidden_state = batch
         if output.get("pooler_output") is not None:
             output.pooler_output = body.pooler(batch)

@@ -64,8 +64,9 @@ def attend_at_once(
     import torch
 
     query, key, value = states
-    gather = layout.gathered.get(causal) or _gather(layout, key, module, across=None if causal else layout.across)
-    layout.gathered[causal] = gather  # the same in every layer
+    name = causal, key.device
+    gather = layout.gathered.get(name) or _gather(layout, key, module, across=None if causal else layout.across)
+    layout.gathered[name] = gather  # the same in every layer of a device
     pools = [[layout.kept.tensors[name][module][which] for name in gather.names] for which in (0, 1)]
     keys, values = (
         torch.cat([*pool, own], 2)[0].transpose(0, 1)[gather.places]  # (keys, heads, width)

@@ -32,6 +32,10 @@ class Manner(NamedTuple):
     sampling: Sampling | None = None
     seeds: Sequence[int] = ()
 
+    def of(self, places: Sequence[int]) -> Manner:
+        """The same for some of the sequences."""
+        return self._replace(seeds=[self.seeds[place] for place in places] if self.seeds else ())
+
 
 def write(
     loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], budget: Budget, manner: Manner

@@ -31,6 +31,10 @@ class Failed(ServerError):
         self.reached = reached
 
 
+class Unreached(ModelNotFound):
+    """There is no server at an address, or none that answers."""
+
+
 @dataclass(frozen=True)
 class Address:
     """Who was asked, for messages.

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
 from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ConfigurationError, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hf.replicas import pick
 from pyterrier_llmrank.models.hf.stopping import check_stops
 from pyterrier_llmrank.models.hf.text import TextSide
 
 from . import estimate
 from .asking import Asker, check_fit
-from .probing import Facts, probe
+from .probing import Facts, agreed, probe
 from .remote import Remote
 from .tokenizing import local_text, rendered
+
+A = TypeVar("A", ChoiceScores, TokenLogprobs, Generation)
 
 NEEDS = {
     "choices": "log-probabilities of its next token, which this prompt needs; use a prompt with a written answer "
@@ -51,6 +54,7 @@ class OpenAIModel(Remote):
     Raises:
         ModelNotFound: On first use: there is no server, or it has no such model.
         AccessDenied: On first use: the key is missing or wrong.
+        ConfigurationError: On first use: of several servers, one tells the log-probabilities of labels in another way.
         ServerError: Too many requests in a row failed; what was answered before is its ``partial``.
         BudgetSpent: The next request could pass the budget.
 
@@ -58,6 +62,10 @@ class OpenAIModel(Remote):
         A vLLM server, asked in the fastest way::
 
             OpenAIModel("Qwen/Qwen3-8B", "http://localhost:8000/v1", tokenizer="Qwen/Qwen3-8B")
+
+        Four of them::
+
+            OpenAIModel("Qwen/Qwen3-8B", [f"http://gpu-{i}:8000/v1" for i in range(4)], tokenizer="Qwen/Qwen3-8B")
     """
 
     tokenizer: str | None = field(default=None, kw_only=True)
@@ -124,6 +132,8 @@ class OpenAIModel(Remote):
         """
         if not prompts:
             return []
+        if self._several:
+            return self._shared(prompts, lambda one, some: one.choices(pick(prompts, some), pick(labels, some)))
         self._check("choices")
         self._check_fit(prompts, 1)
         return self._asker.choices(prompts, labels)
@@ -135,6 +145,8 @@ class OpenAIModel(Remote):
         """
         if not prompts:
             return []
+        if self._several:
+            return self._shared(prompts, lambda one, some: one.continuation(pick(prompts, some), pick(texts, some)))
         self._check("continuation")
         return self._asker.continuation(prompts, texts)
 
@@ -166,6 +178,17 @@ class OpenAIModel(Remote):
             raise ConfigurationError(f"sampling needs one seed per prompt: {len(prompts)} prompts, seeds: {found}")
         if not prompts:
             return []
+        if self._several:
+            return self._shared(
+                prompts,
+                lambda one, some: one.generate(
+                    pick(prompts, some),
+                    max_tokens=max_tokens,
+                    stop=stop,
+                    sampling=sampling,
+                    seeds=pick(seeds, some) if seeds else None,
+                ),
+            )
         self._check_fit(prompts, max_tokens)
         return self._asker.generate(prompts, max_tokens, stop, sampling, seeds or ())
 
@@ -175,8 +198,20 @@ class OpenAIModel(Remote):
         return local_text(self.tokenizer, chat=self.chat, thinking=self.thinking) if self.tokenizer else None
 
     @property
+    def _several(self) -> bool:
+        """Whether there are several servers."""
+        return len(self._members) > 1
+
+    def _shared(self, prompts: Sequence[Prompt], call: Callable[[OpenAIModel, list[int]], Sequence[A]]) -> list[A]:
+        """One answer per prompt, of whichever server."""
+        texts = ["\n".join(estimate.contents(prompt)) for prompt in prompts]
+        return self._fleet.ask(texts, call, lambda answer: bool(answer.usage.failures))
+
+    @property
     def _facts(self) -> Facts:
-        """What the server does, found out once per process."""
+        """What the server does, found out once per process; of several, what all of them do."""
+        if self._several:
+            return agreed(self._fleet.reached(lambda one: (str(one.base_url), one._facts)))
         wire, key = self._wire, (self.tokenizer, self.chat, self.thinking)
         with wire.lock:
             if key not in wire.known:
@@ -196,7 +231,3 @@ class OpenAIModel(Remote):
         """Refuses prompts that exceed the context, where they can be counted here, but are sent as texts."""
         if self._local and self._facts.text is None and self.context is not None:
             check_fit(self.lengths(prompts), reserve, self.context, self._wire.address)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Its arguments: connections and what is known of the server are found again where it is unpickled."""
-        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pyterrier_llmrank.errors import AccessDenied, ModelNotFound
+from pyterrier_llmrank.errors import AccessDenied, ConfigurationError, ModelNotFound
 from pyterrier_llmrank.models.base import Primitive
 from pyterrier_llmrank.models.hf.text import TextSide
 
 from .dialects import ById
-from .failures import Failed
+from .failures import Failed, Unreached
 from .loop import run
 from .proof import QUESTIONS, Proof
 from .reading import candidates, entries
@@ -84,7 +84,7 @@ def probe(wire: Wire, *, local: TextSide | None, chat: bool | None, thinking: bo
     manner = None if chat is False else _manner(wire, thinking)
     raw = _raw(wire)
     if manner is None and raw is None:
-        raise ModelNotFound(
+        raise (Unreached if _sick(wire) else ModelNotFound)(
             f"{wire.address.url} answers neither chats nor completions of {wire.address.model!r}; is it the address of "
             "an OpenAI-compatible server? It often ends in /v1"
         )
@@ -100,6 +100,39 @@ def probe(wire: Wire, *, local: TextSide | None, chat: bool | None, thinking: bo
     return Facts(context, text, tokenizer, by_id, proof.many(), proof.echo(), manner, top, raw)
 
 
+def _sick(wire: Wire) -> bool:
+    """Whether a server fails rather than refuses, so that it may be well again later."""
+    try:
+        wire.ask("/models")
+    except Failed as error:
+        return not error.refused
+    return False
+
+
+def agreed(told: Sequence[tuple[str, Facts]]) -> Facts:
+    """What all of several servers do, by their addresses.
+
+    Raises:
+        ConfigurationError: One tells log-probabilities of labels exactly and another one does not, so that a score
+            would depend on who was asked.
+    """
+    url, first = told[0]
+    for other, facts in told[1:]:
+        if (facts.by_id is None, facts.text is None) != (first.by_id is None, first.text is None):
+            raise ConfigurationError(
+                f"{url} and {other} tell log-probabilities in different ways, so that scores would depend on who was "
+                "asked; use servers of one kind"
+            )
+    every = [facts for _, facts in told]
+    return first._replace(
+        context=min((own.context for own in every if own.context is not None), default=None),
+        echo=all(own.echo for own in every),
+        top=min(own.top for own in every),
+        raw=None if any(own.raw is None for own in every) else min(own.raw or 0 for own in every),
+        chat=None if any(own.chat is None for own in every) else first.chat,
+    )
+
+
 def _listed(wire: Wire) -> tuple[int | None, int | None]:
     """What a server says of the context and the vocabulary of its model.
 
@@ -111,7 +144,7 @@ def _listed(wire: Wire) -> tuple[int | None, int | None]:
         answer = wire.ask("/models")
     except Failed as error:
         if not error.reached:
-            raise ModelNotFound(f"no model {name!r} to be had: {error}; check base_url=") from None
+            raise Unreached(f"no model {name!r} to be had: {error}; check base_url=") from None
         answer = None
     listed = answer.get("data") if isinstance(answer, dict) else answer
     models = {

@@ -6,22 +6,28 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from pyterrier_llmrank.core import brief
 from pyterrier_llmrank.errors import ConfigurationError
 
 from .failures import Address
-from .limits import Limits
+from .fleet import Fleet
+from .limits import Limits, Purse
 from .wire import Wire
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 OPENAI = "https://api.openai.com/v1"
 
 _LOCK = threading.Lock()
 _WIRES: dict[tuple[Any, ...], Wire] = {}
+_PURSES: dict[tuple[Any, ...], Purse] = {}
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,15 +36,18 @@ class Remote:
 
     Args:
         name: The model, as the server calls it.
-        base_url: The server, such as "http://localhost:8000/v1"; "/v1" is added where there is no path.
+        base_url: The server, such as "http://localhost:8000/v1"; "/v1" is added where there is no path. Or several that
+            have the same model: prompts that begin alike go to the same one, so that its prefix cache hits; an idle one
+            takes over what waits for another; what one leaves without an answer, the others are asked. A server that is
+            dead is left out, and tried again after a minute.
         key_env: The environment variable that holds the key, which is read when it is needed and kept nowhere else. By
             default OPENAI_API_KEY for OpenAI, and no key for any other server.
-        concurrency: Requests under way at once.
+        concurrency: Requests under way at once, of each server.
         timeout: Seconds of one attempt.
         deadline: Seconds of one request, with all its attempts.
         retries: Attempts after the first; they wait ever longer, with jitter, or as long as the server says.
-        max_failures: Requests in a row that may come to nothing before it is an error; a single one leaves what it
-            asked without an answer, and is counted.
+        max_failures: Requests in a row that may come to nothing before it is an error (of several servers: before one
+            is dead); a single one leaves what it asked without an answer, and is counted.
         budget: Tokens to spend in this process, read and written; no request is sent that could pass it.
         extra: Fields of every request for a completion that this package knows nothing of.
 
@@ -48,7 +57,7 @@ class Remote:
     """
 
     name: str
-    base_url: str = OPENAI
+    base_url: str | tuple[str, ...] = OPENAI
     _: KW_ONLY
     key_env: str | None = None
     concurrency: int = 64
@@ -69,7 +78,7 @@ class Remote:
             raise ConfigurationError(
                 "key_env must be the name of an environment variable, not the key; it is not shown"
             )
-        object.__setattr__(self, "base_url", _address(self.base_url))
+        object.__setattr__(self, "base_url", _addresses(self.base_url))
         if self.key_env is None and self.base_url == OPENAI:
             object.__setattr__(self, "key_env", "OPENAI_API_KEY")
         for name, least in (("concurrency", 1), ("retries", 0), ("max_failures", 1)):
@@ -83,19 +92,65 @@ class Remote:
     @property
     def spent(self) -> int:
         """Tokens that this process has spent on it, read and written, by the server's count."""
-        return self._wire.purse.spent
+        return self._members[0]._wire.purse.spent
+
+    @cached_property
+    def _group(self) -> tuple[str, ...]:
+        """The servers that share a budget."""
+        return self.base_url if isinstance(self.base_url, tuple) else (self.base_url,)
+
+    @cached_property
+    def _members(self) -> tuple[Self, ...]:
+        """One value per server."""
+        if not isinstance(self.base_url, tuple):
+            return (self,)
+        made = tuple(replace(self, base_url=url) for url in self.base_url)
+        for one in made:
+            vars(one)["_group"] = self._group
+        return made
+
+    @cached_property
+    def _fleet(self) -> Fleet[Self]:
+        return Fleet(self._members, self._group)
 
     @property
     def _wire(self) -> Wire:
-        """The connections of this process: none are carried over when it forks, or is pickled."""
+        """The connections of this process to one server: none are carried over when it forks, or is pickled."""
         key = os.environ.get(self.key_env) if self.key_env else None
         limits = Limits(self.concurrency, self.timeout, self.deadline, self.retries, self.max_failures, self.budget)
-        address = Address(self.base_url, self.name, self.key_env, key)
-        place = (os.getpid(), address, limits, json.dumps(self.extra, sort_keys=True))
+        [url] = {self.base_url} if isinstance(self.base_url, str) else self.base_url
+        address = Address(url, self.name, self.key_env, key)
+        shared = (
+            os.getpid(),
+            self._group,
+            self.name,
+            self.key_env,
+            key,
+            limits,
+            json.dumps(self.extra, sort_keys=True),
+        )
         with _LOCK:
-            if place not in _WIRES:
-                _WIRES[place] = Wire(address, limits, self.extra)
-            return _WIRES[place]
+            purse = _PURSES.setdefault(shared, Purse(self.budget))
+            if (url, shared) not in _WIRES:
+                _WIRES[url, shared] = Wire(address, limits, self.extra, purse)
+            return _WIRES[url, shared]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its arguments: connections and what is known of servers are found again where it is unpickled."""
+        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
+
+
+def _addresses(urls: object) -> str | tuple[str, ...]:
+    """One server, or several different ones."""
+    if isinstance(urls, str):
+        return _address(urls)
+    if not isinstance(urls, Sequence) or not urls or not all(isinstance(url, str) for url in urls):
+        raise ConfigurationError(f"base_url must be a URL, or a list of at least one, got {urls!r}")
+    found = tuple(map(_address, urls))
+    for url in found:
+        if found.count(url) > 1:
+            raise ConfigurationError(f"base_url names {url} twice; name each server once")
+    return found if len(found) > 1 else found[0]
 
 
 def _address(url: str) -> str:

@@ -48,9 +48,9 @@ class Wire:
         address: Where, and with which key.
         limits: How much, and how long.
         extra: Fields of every completion that is asked for.
+        purse: The token budget, which servers may share; one of its own by default.
 
     Attributes:
-        purse: The token budget.
         known: What was found out about the server, by what it was asked with.
         lock: Held while that is being found out.
 
@@ -58,7 +58,7 @@ class Wire:
         MissingExtra: The client is not installed.
     """
 
-    def __init__(self, address: Address, limits: Limits, extra: Mapping[str, Any]) -> None:
+    def __init__(self, address: Address, limits: Limits, extra: Mapping[str, Any], purse: Purse | None = None) -> None:
         if not find_spec("openai") or not find_spec("aiohttp"):
             raise MissingExtra("a model behind a server", "openai and aiohttp", "http")
         from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
@@ -68,7 +68,7 @@ class Wire:
         self.extra = extra
         self.known: dict[tuple[Any, ...], Any] = {}
         self.lock = threading.Lock()
-        self.purse = Purse(limits.budget)
+        self.purse = purse or Purse(limits.budget)
         self.root = address.url.removesuffix("/v1")
         self._pace = Pace()
         self._slots = asyncio.Semaphore(limits.concurrency)

@@ -1,0 +1,103 @@
+"""``Loaded``: a network in memory with its tokenizer, and what has to be known of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .apart import Host
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Loaded:
+    """A network in evaluation mode on its device, with its tokenizer. Shared by all who ask for the same checkpoint.
+
+    Args:
+        network: Its own, or the host's.
+        tokenizer: What makes its inputs.
+        host: Where its adapter stays apart from the weights: the network, and those who share it.
+    """
+
+    def __init__(
+        self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, host: tuple[Host, str] | None = None
+    ) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.packs: dict[bool, bool] = {}  # whether packed rows are exact, by whether inputs exceed ``window``
+        self.attends: float | None = None  # how far attention weights that are read quickly are off; not known at first
+        self._host = host
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other threads off the network; it has its own adapter meanwhile, where there are several."""
+        if self._host is None:
+            with self._lock:
+                yield
+        else:
+            host, name = self._host
+            with host.wearing(name):
+                yield
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where inputs go: the network, or of one that is spread over several devices its embeddings."""
+        import torch
+
+        embeddings: Any = self.network.get_input_embeddings()
+        hook = getattr(embeddings, "_hf_hook", None)  # accelerate's: weights may be elsewhere until they are needed
+        device = getattr(hook, "execution_device", None)
+        return self.network.device if device is None else torch.device(device)
+
+    @property
+    def known_ids(self) -> int:
+        """Token ids that the network has an embedding for; those that were added to the tokenizer later come after."""
+        return len(self.network.get_input_embeddings().weight)  # type: ignore[arg-type]
+
+    @cached_property
+    def configs(self) -> list[PretrainedConfig]:
+        """Every configuration that a part of the network goes by, those of the whole first."""
+        found: list[Any] = [getattr(part, "config", None) for part in self.network.modules()]
+        distinct = {id(config): config for config in found if hasattr(config, "_attn_implementation")}
+        return list(distinct.values())
+
+    @cached_property
+    def biased(self) -> list[Any]:
+        """Attention modules that compute a bias of relative positions, as T5's do."""
+        return [part for part in self.network.modules() if hasattr(part, "compute_bias")]
+
+    @cached_property
+    def window(self) -> int | None:
+        """How far back the nearest-sighted layer can see, in tokens; None for all the way."""
+        names = ("sliding_window", "attention_chunk_size")
+        found = [getattr(config, name, None) for config in self.configs for name in names]
+        return min((size for size in found if isinstance(size, int)), default=None)
+
+    @cached_property
+    def _position_embeddings(self) -> list[Any]:
+        """Those whose counting a padding token shifts."""
+        named = self.network.named_modules()
+        found = [module for name, module in named if name.endswith("position_embeddings")]
+        return [module for module in found if getattr(module, "padding_idx", None) is not None]
+
+    @cached_property
+    def first_position(self) -> int:
+        """The position of an input's first token: RoBERTa and its like count from behind their padding token."""
+        return max((module.padding_idx + 1 for module in self._position_embeddings), default=0)
+
+    @cached_property
+    def context(self) -> int | None:
+        """Tokens it was made for; None where it does not say."""
+        config = self.network.config.get_text_config(decoder=True)
+        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+        limits.append(self.tokenizer.model_max_length)
+        if self.first_position:
+            limits += [module.num_embeddings - self.first_position for module in self._position_embeddings]
+        known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**9]
+        return min(known, default=None)
