@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.encoders import Encoded, pooled
+from pyterrier_llmrank.models.hf.encoders import Encoded, pooled, run_encoder
 from pyterrier_llmrank.models.hf.rendering import LocalReader
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.embedded import PseudoQuery
@@ -99,7 +99,10 @@ class E2Rank(LocalReader):
         if not docs:
             return [Answer(np.empty(0), Usage()) for _ in questions]
         inputs = self._inputs(questions)
-        states = self._run(inputs, lambda out, mask: pooled(out.last_hidden_state, mask, "last"))
+        with self._loaded.held():
+            states = run_encoder(
+                self._loaded, inputs, self._budget, lambda out, mask: pooled(out.last_hidden_state, mask, "last")
+            )
         found = self._candidates(docs)
         vectors = _unit(with_width(found, states.shape[1], f"E2Rank({self.name!r})", m=1)[:, 0])
         places = {doc: place for place, doc in enumerate(docs)}
