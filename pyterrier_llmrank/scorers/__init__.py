@@ -9,8 +9,9 @@ from .endpoint import RerankEndpoint
 from .ensemble import Ensemble
 from .feedback import NeighbourFeedback
 from .inserted import Inserted
+from .list_encoder import ListEncoder
 from .orders import BothOrders, Shuffled
-from .over_lists import BestPath, ContextAware, ListEncoder
+from .over_lists import BestPath, ContextAware
 from .probe import ContrastProbe
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood
