@@ -39,7 +39,8 @@ class Rerank(pt.Transformer):
 
     Args:
         strategy: Which groups to ask about, e.g. ``SlidingWindow(20, 10)``; or a generator function of (n, k).
-        scorer: What answers, e.g. ``Prompted(ListPrompt(), HFModel(name))``.
+        scorer: What answers, e.g. ``Prompted(ListPrompt(), HFModel(name))``. One that reads other columns than the
+            text, such as ``features``, is given them (see ``parts.reads``).
         top_k: Positions to settle; the strategy may leave the rest in input order. All by default.
         depth: Candidates to rerank; the rest follow below them in input order. All by default.
         num_results: Rows to return for a query. All by default.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyterrier_llmrank.aggregates import heaviest_path
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.scorers.embedding import Encoder
-from pyterrier_llmrank.scorers.over_lists import BestPath, ContextAware, ListEncoder
+from pyterrier_llmrank.scorers.list_encoder import ListEncoder
+from pyterrier_llmrank.scorers.over_lists import BestPath, ContextAware
 from pyterrier_llmrank.training.fitting import NAMED, Fitting, Loss
 
 from .trainable import Trainable, located

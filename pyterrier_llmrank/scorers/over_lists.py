@@ -14,7 +14,6 @@ from pyterrier_llmrank.core import Answer, Evidence, Question, Scores, Usage, br
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 
 from .columns import vectors
-from .embedding import Encoder, VectorColumns, check_encoder, columns_of, embedded
 
 
 class Inputs(NamedTuple):
@@ -39,7 +38,6 @@ class OverLists:
     folder: str
 
     kind: ClassVar[str]
-    before: ClassVar[int] = 0  # rows before those of the documents
 
     __repr__ = brief
 
@@ -140,6 +138,10 @@ class OverFields(OverLists):
         """The columns' numbers side by side."""
         return [Inputs(vectors(question, self.reads), Usage(calls=1)) for question in questions]
 
+    def planned(self, questions: Sequence[Question]) -> list[Usage]:
+        """What questions would cost: a call each, and no tokens."""
+        return [Usage(calls=1)] * len(questions)
+
     def width(self, inputs: int) -> int:
         """Numbers of a row: the features, and what is read beside them."""
         return inputs + len(self.reads) - len(self.fields)
@@ -204,44 +206,3 @@ class BestPath(OverFields):
     def read(self, output: NDArray[np.float64]) -> Scores:
         """Places along the heaviest path."""
         return from_order(self.path(output))
-
-
-@dataclass(frozen=True, repr=False)
-class ListEncoder(OverLists):
-    """Scores passages by a transformer over the vectors of query and passages, which an encoder makes one by one.
-
-    In place of reading query and passage together, passages are compared with one another. Scores are 0 to 1.
-    ``ListConRanker`` trains it; ``networks.released.list_con_ranker`` converts the released checkpoint.
-
-    Args:
-        folder: Where the trained network is.
-        encoder: Makes the vectors: ``BiEncoder(name, normalize=False)``, any function from texts to vectors, or
-            ``VectorColumns()`` for those in the frame.
-
-    Raises:
-        ConfigurationError: ``encoder`` makes no vectors.
-
-    Reference:
-        Liu et al., 2025 (ListConRanker).
-    """
-
-    encoder: Encoder = field(default_factory=VectorColumns)
-
-    kind = "ListConNetwork"
-    before = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_encoder("ListEncoder", self.encoder)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """What its vectors are made from."""
-        return columns_of(self.encoder)
-
-    def inputs(self, questions: Sequence[Question]) -> list[Inputs]:
-        """The query's vector, then those of the passages."""
-        return [
-            Inputs(np.concatenate([one.query[None], one.docs]) if len(one.docs) else np.empty((0, 0)), one.usage)
-            for one in embedded(self.encoder, questions)
-        ]
