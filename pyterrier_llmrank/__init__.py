@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import presets
 from ._version import __version__
+from .adaptive import SlideGAR
 from .aggregates import (
     additive,
     borda,
@@ -38,8 +39,19 @@ from .designs import (
 )
 from .distributed import Distributed, run_sharded
 from .errors import LLMRankError, LLMRankWarning
+from .feedback import QueryFeedback
 from .ledger import Ledger
-from .methods import GroupwiseLLM, ListwiseLLM, PairwiseLLM, PointwiseLLM, SetwiseLLM
+from .methods import (
+    ContextRanker,
+    GroupwiseLLM,
+    InContextRanker,
+    ListConRanker,
+    ListwiseLLM,
+    PairwiseLLM,
+    PointwiseLLM,
+    SetwiseLLM,
+    TSPRanker,
+)
 from .middleware import Budgeted, Cached, Recorded, Retrying
 from .models import HFModel, OpenAIModel, Sampling, VLLMModel
 from .planning import plan
@@ -48,6 +60,7 @@ from .prompts import (
     Demonstration,
     Graded,
     GroupPrompt,
+    InContextPrompt,
     ListPrompt,
     PairPrompt,
     QueryPrompt,
@@ -60,11 +73,19 @@ from .prompts import (
 )
 from .rerank import Rerank
 from .scorers import (
+    RRK,
+    Attention,
+    Band,
     BiEncoder,
     BothOrders,
+    ContrastProbe,
     CrossAttention,
     CrossEncoder,
+    E2Rank,
     Ensemble,
+    Inserted,
+    NeighbourFeedback,
+    PERank,
     FusionInDecoder,
     Prompted,
     QueryLikelihood,
@@ -72,7 +93,9 @@ from .scorers import (
     Repeated,
     Replay,
     RerankEndpoint,
+    SetEncoder,
     Shuffled,
+    VectorColumns,
 )
 from .strategies import (
     Bubble,
@@ -80,6 +103,7 @@ from .strategies import (
     Insertion,
     Knockout,
     MultiwayTournament,
+    Narrowing,
     OneShot,
     Pointwise,
     Sampled,
@@ -87,20 +111,28 @@ from .strategies import (
     TopDown,
     Tournament,
 )
+from .vectors import CandidateEncoder, Stored
 
 __all__ = [
+    "RRK",
     "Answer",
+    "Attention",
+    "Band",
     "BiEncoder",
     "BothOrders",
     "Bubble",
     "Budgeted",
     "Cached",
+    "CandidateEncoder",
+    "ContextRanker",
+    "ContrastProbe",
     "CrossAttention",
     "CrossEncoder",
     "Demonstrated",
     "Demonstration",
     "Distributed",
     "Doc",
+    "E2Rank",
     "Ensemble",
     "Evidence",
     "FusionInDecoder",
@@ -109,21 +141,29 @@ __all__ = [
     "GroupwiseLLM",
     "HFModel",
     "Heapsort",
+    "InContextPrompt",
+    "InContextRanker",
+    "Inserted",
     "Insertion",
     "Knockout",
     "LLMRankError",
     "LLMRankWarning",
     "Ledger",
+    "ListConRanker",
     "ListPrompt",
     "ListwiseLLM",
     "MultiwayTournament",
+    "Narrowing",
+    "NeighbourFeedback",
     "OneShot",
     "OpenAIModel",
+    "PERank",
     "PairPrompt",
     "PairwiseLLM",
     "Pointwise",
     "PointwiseLLM",
     "Prompted",
+    "QueryFeedback",
     "QueryLikelihood",
     "QueryPrompt",
     "Question",
@@ -138,15 +178,20 @@ __all__ = [
     "Sampling",
     "ScorePrompt",
     "SelectPrompt",
+    "SetEncoder",
     "SetPrompt",
     "SetwiseLLM",
     "Shuffled",
     "Similar",
+    "SlideGAR",
     "SlidingWindow",
+    "Stored",
+    "TSPRanker",
     "TopDown",
     "Tournament",
     "Usage",
     "VLLMModel",
+    "VectorColumns",
     "VerdictPrompt",
     "YesNo",
     "__version__",

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 import numpy as np
 from numpy.typing import NDArray
 
+from .fields import Field
+
 T = TypeVar("T")
 
 Group: TypeAlias = tuple[int, ...]
@@ -42,10 +44,17 @@ class Evidence(IntEnum):
 
 
 class Doc(NamedTuple):
-    """One candidate document."""
+    """One candidate document.
+
+    Attributes:
+        docno: Its name.
+        text: Its text; empty where the scorer does not read it.
+        fields: Further columns that the scorer reads (see ``parts.reads``), by name.
+    """
 
     docno: str
     text: str
+    fields: tuple[tuple[str, Field], ...] = ()
 
 
 class Question(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from .core import Doc, Scores, descending, silence
 from .errors import InputError, LLMRankWarning
+from .fields import Field, Vector
 
 RAW_SCORE = "llmrank_score"
 """Column of what the strategy itself said; NaN where it was not asked."""
@@ -37,8 +39,10 @@ def candidate_order(frame: pd.DataFrame) -> tuple[NDArray[np.intp], list[int]]:
     return order, starts.tolist()
 
 
-def documents(frame: pd.DataFrame, text_field: str) -> list[Doc]:
-    """One ``Doc`` per row; a missing text is empty, and said once."""
+def documents(frame: pd.DataFrame, text_field: str | None) -> list[Doc]:
+    """One ``Doc`` per row; a missing text is empty, and said once, but not where texts are not read (None)."""
+    if text_field is None:
+        return [Doc(str(docno), "") for docno in frame["docno"].tolist()]
     gone = frame[text_field].isna().tolist()
     if any(gone):
         warnings.warn(
@@ -48,6 +52,51 @@ def documents(frame: pd.DataFrame, text_field: str) -> list[Doc]:
         )
     rows = zip(frame["docno"].tolist(), frame[text_field].tolist(), gone, strict=True)
     return [Doc(str(docno), "" if missing else str(text)) for docno, text, missing in rows]
+
+
+def with_fields(
+    docs: Sequence[Doc], frame: pd.DataFrame, order: NDArray[np.intp], starts: Sequence[int], names: Sequence[str]
+) -> list[Doc]:
+    """The documents with columns of the frame that they came from.
+
+    Args:
+        docs: One per row, in candidate order.
+        frame: Before its rows were put in that order.
+        order: Row places, in candidate order.
+        starts: Where each query starts in that order.
+        names: Columns. "rank" is the place among a query's candidates, from 0, whatever the column says.
+
+    Raises:
+        InputError: A value is no text, no number and no list of numbers.
+    """
+    columns = []
+    for name in names:
+        if name == "rank":
+            sizes = np.diff([*starts, len(order)])
+            columns.append(np.concatenate([np.arange(size, dtype=np.float64) for size in sizes]).tolist())
+            continue
+        values = frame[name].iloc[order].tolist()
+        columns.append([_field(value, name, doc) for value, doc in zip(values, docs, strict=True)])
+    rows = zip(*columns, strict=True)
+    return [doc._replace(fields=tuple(zip(names, row, strict=True))) for doc, row in zip(docs, rows, strict=True)]
+
+
+def _field(value: Any, name: str, doc: Doc) -> Field:  # noqa: ANN401 - whatever a frame holds
+    """A value of a frame as a document holds it."""
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA:
+        return np.nan
+    try:
+        if np.ndim(value) == 0:
+            return float(value)
+        vector = np.asarray(value)
+        vector = vector if vector.dtype in (np.float32, np.float64) else vector.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name!r} of document {doc.docno} is neither text nor numbers: {value!r:.80}") from error
+    if vector.ndim != 1:
+        raise InputError(f"{name!r} of document {doc.docno} has the shape {vector.shape}; give a flat list of numbers")
+    return Vector(vector)
 
 
 def query_texts(frame: pd.DataFrame, starts: Sequence[int]) -> list[str]:

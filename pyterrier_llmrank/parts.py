@@ -1,4 +1,4 @@
-"""What a scorer is made of: scorers and models, found in its fields; and whether several threads may ask it at once."""
+"""What a scorer is made of, what it reads of a document, and whether several threads may ask it at once."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def inner(part: object) -> Iterator[object]:
         for one in value if isinstance(value, tuple) else (value,):
             if is_scorer(one) or is_model(one):
                 yield one
+
+
+def reads(part: object) -> tuple[str, ...]:
+    """Columns that a scorer reads of a document: "text", unless it says otherwise.
+
+    One that needs others names all of them in an attribute ``reads``, such as ``("features",)`` or ``("text",
+    "score")``; it finds them in ``Doc.fields``. "text" stands for the text, whatever its column is called, "score" for
+    the first stage's score, and "rank" for the place among the candidates, from 0. What only asks others reads what
+    they read.
+    """
+    told = getattr(part, "reads", None)
+    if told is not None:
+        return tuple(told)
+    names = [name for one in inner(part) if is_scorer(one) for name in reads(one)]
+    return tuple(dict.fromkeys(names)) or ("text",)
 
 
 def at_once(part: object) -> int:

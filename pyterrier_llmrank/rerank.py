@@ -11,10 +11,11 @@ import pandas as pd
 import pyterrier as pt
 
 from .asking import Asking, Bar
-from .core import Flow, Scorer, Scores, Strategy, spelled
+from .columns import check_columns, columns_read, docs_read
+from .core import Doc, Flow, Scorer, Scores, Strategy, spelled
 from .errors import ConfigurationError
 from .flow import eagerly, relabel, run, together
-from .frames import RAW_SCORE, candidate_order, documents, query_texts, ranked
+from .frames import RAW_SCORE, candidate_order, query_texts, ranked
 from .ledger import Ledger
 from .pairing import check_pairing, check_selection
 from .parts import at_once
@@ -109,7 +110,7 @@ class Rerank(pt.Transformer):
             ConfigurationError: A strategy of one's own asked or returned what it must not.
             ScoringError: The scorer failed; names the queries.
         """
-        self._validate(inp)
+        check_columns(inp, self.scorer, self.text_field, self)
         order, starts = candidate_order(inp)
         out = inp.drop(columns=["score", "rank", RAW_SCORE], errors="ignore").iloc[order].reset_index(drop=True)
         if len(out) == 0:
@@ -121,7 +122,8 @@ class Rerank(pt.Transformer):
         qids = [str(out["qid"].iloc[rows.start]) for rows in lists]
         flows = [self._flow(qid, rows) for qid, rows in zip(qids, heads, strict=True)]
         threads = 1 if self.eager is False else at_once(self.scorer)
-        with self._asking(out, lists, heads) as ask:
+        docs = docs_read(inp, order, starts, self.scorer, self.text_field)
+        with self._asking(out, docs, lists, heads) as ask:
             answers = eagerly(flows, ask, at_once=threads) if threads > 1 else run(together(flows), ask)
         for rows, answer in zip(heads, answers, strict=True):
             if len(answer) != len(rows):
@@ -137,27 +139,12 @@ class Rerank(pt.Transformer):
         out: list[dict[str, Any]] = self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []  # type: ignore[assignment]
         return out
 
-    def _validate(self, inp: pd.DataFrame) -> None:
-        """Checks the columns, and says how to get those that are missing."""
-        try:
-            pt.validate.result_frame(inp, extra_columns=["query", self.text_field], context=self)
-        except pt.validate.InputValidationError as error:
-            missing = {column for mode in error.modes for column in mode.missing_columns}
-            if missing != {self.text_field}:
-                raise
-            hint = (
-                f"{type(self).__name__} reads documents from the column {self.text_field!r}: add it with "
-                f"`>> pt.text.get_text(dataset, {self.text_field!r}) >>`, or name another with text_field=."
-            )
-            raise pt.validate.InputValidationError(f"{error.args[0]} {hint}", error.modes) from None
-
-    def _asking(self, out: pd.DataFrame, lists: Sequence[range], heads: Sequence[range]) -> Asking:
+    def _asking(self, out: pd.DataFrame, docs: Sequence[Doc], lists: Sequence[range], heads: Sequence[range]) -> Asking:
         """What answers the questions of this run."""
         starts = [rows.start for rows in lists]
         qids = [str(out["qid"].iloc[start]) for start in starts]
         names = list(zip(qids, query_texts(out, starts), strict=True))
         rows = [name for name, of_query in zip(names, lists, strict=True) for _ in of_query]
-        docs = documents(out, self.text_field)
         self.ledger.open(qids)
         return Asking(type(self).__name__, self.scorer, docs=docs, rows=rows, ledger=self.ledger, bar=self._bar(heads))
 
@@ -214,7 +201,7 @@ class Rerank(pt.Transformer):
 
     def transform_inputs(self) -> list[list[str]]:
         """Columns it reads."""
-        return [["qid", "query", "docno", self.text_field]]
+        return [["qid", "query", "docno", *columns_read(self.scorer, self.text_field)]]
 
     def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
         """How it is drawn: its name, and the arguments that differ from the defaults; offline, so without a link."""

@@ -26,11 +26,11 @@ class Cached(Wrapping):
 
     Around a model, an answer is kept by the prompt, its labels, text or sampling and seed; another strategy or version
     of this package still finds it. To build prompts, the model's tokenizer is still needed. Around a scorer, an answer
-    is kept by the query, its qid, and the docnos and texts in their order; then nothing of the model is loaded until
-    something new is asked, so that a run can be repeated where there is no model. What else would change an answer is
-    part of the key (see ``fingerprint``): model, revision, dtype, adapter, prompt, sampling, seed; for a scorer also
-    the version of this package, which holds the wording of prompts. The device is not: with ``dtype=None`` answers in
-    the half precision of a GPU serve a CPU too.
+    is kept by the query, its qid, and the docnos, texts and fields in their order; then nothing of the model is loaded
+    until something new is asked, so that a run can be repeated where there is no model. What else would change an
+    answer is part of the key (see ``fingerprint``): model, revision, dtype, adapter, prompt, sampling, seed; for a
+    scorer also the version of this package, which holds the wording of prompts. The device is not: with ``dtype=None``
+    answers in the half precision of a GPU serve a CPU too.
 
     The same question twice in a call is asked once. A kept answer costs nothing: its usage has no calls and no tokens.
     Answers that failed, in whole or in part, are not kept. Neither are sampled ones without seeds.
@@ -70,7 +70,7 @@ class Cached(Wrapping):
         return os.path.abspath(self.path)
 
     @property
-    def _store(self) -> Store:
+    def _store(self) -> Store[str]:
         return store(self._file)
 
     @cached_property
@@ -139,9 +139,11 @@ def _spelled(item: tuple[Any, ...]) -> bytes:
     The lengths of the texts come first, so that they cannot run together alike.
     """
     asked: Question | Prompt = item[0]
+    more: tuple[Any, ...] = item[1:]
     if isinstance(asked, Question):
-        texts = [asked.query, asked.qid, *chain.from_iterable(asked.docs)]
+        texts = [asked.query, asked.qid, *chain.from_iterable(doc[:2] for doc in asked.docs)]
+        more = (*more, *([doc.fields for doc in asked.docs] if any(doc.fields for doc in asked.docs) else []))
     else:
         texts = [*chain.from_iterable(asked.messages), asked.answer, str(asked.raw)]
     sizes = ",".join(map(str, map(len, texts)))
-    return f"{sizes}\n{''.join(texts)}{item[1:]!a}".encode("utf-8", "surrogatepass")
+    return f"{sizes}\n{''.join(texts)}{more!a}".encode("utf-8", "surrogatepass")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyterrier_llmrank.core import Answer, Prompt, Question, Scores
+from pyterrier_llmrank.fields import Field, Vector
 from pyterrier_llmrank.models import ChoiceScores, Generation
 
 from .errors import StorageError
@@ -24,7 +25,8 @@ from .wrapping import Request, Wrapping, carry, finished
 class Recorded(Wrapping):
     """Adds a line to a log for every answer, as it comes; answers are not changed.
 
-    Around a scorer a line holds ``qid``, ``query``, ``docnos`` and ``scores`` (null for no answer), and
+    Around a scorer a line holds ``qid``, ``query``, ``docnos``, ``fields`` (where the scorer reads any: their names and
+    values, document by document) and ``scores`` (null for no answer), and
     ``scorers.Replay.read(path, gives=scorer.gives)`` answers from the log. Around a model it holds ``primitive``,
     ``prompt`` (the chat turns), ``begins`` (of the answer) and ``raw``, the arguments, and ``answer``: the text, the
     log-probability of each label, or those of the tokens. Either way it holds what ``Usage`` counts, and ``seconds``:
@@ -98,7 +100,10 @@ def _asked(request: Request, item: tuple[Any, ...]) -> dict[str, Any]:
     """What an item was asked with."""
     asked: Question | Prompt = item[0]
     if isinstance(asked, Question):
-        return {"qid": asked.qid, "query": asked.query, "docnos": [doc.docno for doc in asked.docs]}
+        told: dict[str, Any] = {"qid": asked.qid, "query": asked.query, "docnos": [doc.docno for doc in asked.docs]}
+        if any(doc.fields for doc in asked.docs):
+            told["fields"] = [{name: _spelled(value) for name, value in doc.fields} for doc in asked.docs]
+        return told
     turns = [message._asdict() for message in asked.messages]
     shared = {name: value for name, value in request.shared.items() if value is not None}
     own = dict(zip((name.removesuffix("s") for name in request.named), item[len(request.columns) :], strict=True))
@@ -124,6 +129,14 @@ def _answered(item: tuple[Any, ...], result: Result) -> dict[str, Any]:
 def _numbers(values: Scores) -> list[float | None]:
     """Floats for JSON, which has no NaN."""
     return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _spelled(value: Field) -> object:
+    """A document's field for JSON."""
+    if isinstance(value, str):
+        return value
+    numbers = _numbers(np.atleast_1d(value.values if isinstance(value, Vector) else value))
+    return numbers if isinstance(value, Vector) else numbers[0]
 
 
 def _plain(value: object) -> object:

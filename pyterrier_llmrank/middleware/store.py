@@ -1,4 +1,4 @@
-"""A file of answers by key: one SQLite database, which several processes write and a kill leaves whole."""
+"""A file of values by key: one SQLite database, which several processes write and a kill leaves whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from .errors import StorageError
+
+Value = TypeVar("Value", str, bytes)
+Kind = TypeVar("Kind", bound="Store[Any]")
 
 FORMAT = 1  # of the file and of its keys; a cache of another format is refused
 APPLICATION = 0x6C6C6D72  # marks the file as ours
@@ -30,8 +34,8 @@ REMEDIES = {  # part of what SQLite says: what to do
 }
 
 
-class Store:
-    """Values by key, in a file. Keys are never overwritten: the first answer stays.
+class Store(Generic[Value]):
+    """Values by key, texts or bytes, in a file. Keys are never overwritten: the first value stays.
 
     Written in WAL mode: readers and writers do not wait for one another, writers only for each other's last
     milliseconds; what was written survives the death of the process at any moment. Not for a network file system that
@@ -46,14 +50,17 @@ class Store:
             read-only or damaged. Says what to do.
     """
 
+    application: ClassVar[int] = APPLICATION
+    format: ClassVar[int] = FORMAT
+
     def __init__(self, path: str, wait: float = WAIT) -> None:
         self.path = path
         self.wait = wait
         self._lock = threading.RLock()
-        self._unwritten: dict[bytes, str] = {}
+        self._unwritten: dict[bytes, Value] = {}
         self._connect()
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Value]:
         """The values of those of the keys that have one."""
         with self._lock, self._told():
             self._catch_up()
@@ -65,7 +72,7 @@ class Store:
                 found.update(self._db.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some))
             return found
 
-    def put(self, values: Mapping[bytes, str]) -> None:
+    def put(self, values: Mapping[bytes, Value]) -> None:
         """Adds values, all or none, together with those that could not be written before."""
         with self._lock:
             self._unwritten.update(values)
@@ -96,7 +103,7 @@ class Store:
                 self.put({})
 
     def __len__(self) -> int:
-        """Number of answers in the file."""
+        """Number of values in the file."""
         with self._lock, self._told():
             self._follow()
             return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
@@ -118,21 +125,21 @@ class Store:
 
     def _prepare(self) -> None:
         """Checks what is in the file; a new one gets its table."""
-        if self._pragma("application_id") != APPLICATION:
+        if self._pragma("application_id") != self.application:
             self._patiently("BEGIN IMMEDIATE")  # of several processes, one makes the table
             with self._db:
-                if self._pragma("application_id") != APPLICATION:
+                if self._pragma("application_id") != self.application:
                     if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                         raise StorageError(f"the cache {self.path} is a database of something else; give another path")
                     self._db.execute(TABLE)
-                    self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-                    self._db.execute(f"PRAGMA user_version = {FORMAT}")
+                    self._db.execute(f"PRAGMA application_id = {self.application}")
+                    self._db.execute(f"PRAGMA user_version = {self.format}")
         found = self._pragma("user_version")
-        if found != FORMAT:
-            age = "an older" if found < FORMAT else "a newer"
+        if found != self.format:
+            age = "an older" if found < self.format else "a newer"
             raise StorageError(
-                f"the cache {self.path} is of {age} version of this package (format {found}, this one reads {FORMAT}); "
-                "it was left as it is: give another path, or use that version"
+                f"the cache {self.path} is of {age} version of this package (format {found}, this one reads "
+                f"{self.format}); it was left as it is: give another path, or use that version"
             )
         self._patiently("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")  # survives a kill, and a power cut but for the last writes
@@ -172,21 +179,26 @@ class Store:
             raise StorageError(f"the cache {self.path} cannot be used ({error}): {remedy}") from error
 
 
-_open: dict[tuple[str, int], Store] = {}  # a connection must not cross a fork
+_open: dict[tuple[type, str, int], Store[Any]] = {}  # a connection must not cross a fork
 _opening = threading.Lock()
 
 
-def store(path: str) -> Store:
-    """The store in a file, by its absolute path; one for all of a process that ask for it."""
-    key = (path, os.getpid())
+def store(path: str) -> Store[str]:
+    """The store of answers in a file, by its absolute path; one for all of a process that ask for it."""
+    return shared(Store[str], path)
+
+
+def shared(kind: type[Kind], path: str) -> Kind:
+    """The store of a kind in a file, by its absolute path; one for all of a process that ask for it."""
+    key = (kind, path, os.getpid())
     with _opening:
         if key not in _open:
-            _open[key] = Store(path)
-        return _open[key]
+            _open[key] = kind(path)
+        return cast(Kind, _open[key])
 
 
 @atexit.register
 def _close_all() -> None:
-    for (_, process), one in _open.items():
+    for (_, _, process), one in _open.items():
         if process == os.getpid():
             one.close()

@@ -105,6 +105,21 @@ class Generation(NamedTuple):
     usage: Usage
 
 
+class Attended(NamedTuple):
+    """How much some of a prompt's tokens attend to spans of it.
+
+    Attributes:
+        weights: One array per span, float32: (tokens of the span,), the sum over the heads asked for of the mean over
+            the attending tokens; or (heads, tokens of the span), head by head, in the order asked for.
+        tokens: Where each of those tokens stands in the text of the prompt's last message: [start, end) in characters.
+        usage: What it cost.
+    """
+
+    weights: list[NDArray[np.float32]]
+    tokens: list[list[tuple[int, int]]]
+    usage: Usage
+
+
 class Model(Protocol):
     """Runs prompts. Every primitive maps a list to a list of equal length, whatever it batches."""
 
@@ -170,5 +185,52 @@ class Model(Protocol):
             sampling: How tokens are drawn; greedily by default.
             seeds: One per prompt, with ``sampling``: an answer depends on its own seed alone.
             constraint: What every answer is held to, for models that can do "constrained".
+        """
+        ...
+
+
+class Attentive(Model, Protocol):
+    """What a model that can do "attention" offers beside: local decoders do."""
+
+    @property
+    def attention_heads(self) -> tuple[int, int]:
+        """Layers, and heads of a layer.
+
+        Raises:
+            Unsupported: It is no decoder.
+        """
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """How chat turns are written: "llama-3", "mistral", "qwen" …; "chat" for a template of its own, or "plain"."""
+        ...
+
+    def attention(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        rows: Sequence[tuple[int, int | None]],
+        spans: Sequence[Sequence[tuple[int, int]]],
+        heads: Sequence[tuple[int, int]] | None = None,
+        by_head: bool = False,
+        slowly: bool = False,
+    ) -> list[Attended]:
+        """How much the tokens of ``rows`` attend to each of ``spans``.
+
+        Args:
+            prompts: What to read. Nothing after the rows is read.
+            rows: Which text of each prompt's last message attends, [start, end) in characters; None for the end of the
+                prompt, with what a chat template puts there.
+            spans: Which texts of the same message are attended to; they end before the rows begin.
+            heads: Pairs of a layer and a head, from 0; all by default. Layers after the last of these are not run.
+            by_head: Whether each head is told apart, instead of their sum.
+            slowly: Whether the network runs with its own attention, whose weights for all pairs of tokens are in
+                memory for one layer at a time: for networks that are not exact otherwise.
+
+        Raises:
+            Unsupported: The network does not attend in the ordinary way, or the tokenizer does not tell where its
+                tokens stand in a text.
+            PromptTooLong: A prompt exceeds the context.
         """
         ...

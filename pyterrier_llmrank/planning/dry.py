@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, Scorer, Usage
 from pyterrier_llmrank.middleware.wrapping import Wrapping
@@ -164,6 +165,10 @@ class DryModel:
             TokenLogprobs(np.zeros(len(tokens)), replace(usage, prompt_tokens=usage.prompt_tokens + len(tokens)))
             for tokens, usage in zip(ends, self._usages(prompts), strict=True)
         ]
+
+    def states(self, prompts: Sequence[Prompt]) -> list[tuple[NDArray[np.float64], Usage]]:
+        """Hidden states that tell nothing apart."""
+        return [(np.zeros(1), usage) for usage in self._usages(prompts)]
 
     def generate(
         self,

@@ -14,6 +14,7 @@ import pyterrier as pt
 from pyterrier_llmrank.core import Answer, Cost, Evidence, Flow, Question, Scores, Usage
 from pyterrier_llmrank.costs import held
 from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.parts import reads
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.seeds import derived
 
@@ -61,6 +62,11 @@ class Watched:
     def max_docs(self) -> int | None:
         """As the scorer that it stands for."""
         return self.reranker.scorer.max_docs
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """As the scorer that it stands for."""
+        return reads(self.reranker.scorer)
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """The order of each question's documents, as one round."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from .bge import bge_gemma
-from .chat_listwise import lrl, rank_gpt, rank_gpt_apeer
+from .chat_listwise import insert_rank, lrl, rank_gpt, rank_gpt_apeer
 from .classifiers import dear_pointwise, rank_llama
+from .embedded import e2rank, pe_rank
 from .fusion import list_t5, lit5_distill, lit5_score
 from .groupwise import dynamic_rag, group_rank, tour_rank
+from .in_context import core_heads, icr, qr_head, selective_icr
 from .listwise import first, first_mistral, full_rank, rank_vicuna, rank_zephyr
 from .pairwise import prp
 from .pointwise import (
@@ -23,6 +25,7 @@ from .reasoning_listwise import dear, dear_listwise, rank_k, rearank, reason_ran
 from .reasoning_pointwise import erank, rank1, retro_star
 from .registry import Common, Options, Preset, find
 from .registry import frame as list
+from .set_encoder import set_encoder, set_encoder_novelty
 from .sets import rank_r1, setwise, setwise_sft
 from .t5 import duo_t5, mono_t5, rank_t5
 
@@ -31,17 +34,21 @@ __all__ = [
     "Options",
     "Preset",
     "bge_gemma",
+    "core_heads",
     "dear",
     "dear_listwise",
     "dear_pointwise",
     "duo_t5",
     "dynamic_rag",
+    "e2rank",
     "erank",
     "find",
     "first",
     "first_mistral",
     "full_rank",
     "group_rank",
+    "icr",
+    "insert_rank",
     "instruction_distillation",
     "list",
     "list_t5",
@@ -50,9 +57,11 @@ __all__ = [
     "lrl",
     "mono_t5",
     "mxbai_rerank_v2",
+    "pe_rank",
     "pointwise_qlm",
     "pointwise_yes_no",
     "prp",
+    "qr_head",
     "qwen3_reranker",
     "rank1",
     "rank_gpt",
@@ -67,6 +76,9 @@ __all__ = [
     "rearank",
     "reason_rank",
     "retro_star",
+    "selective_icr",
+    "set_encoder",
+    "set_encoder_novelty",
     "setwise",
     "setwise_sft",
     "tf_rank",

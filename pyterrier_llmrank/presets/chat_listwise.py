@@ -8,10 +8,10 @@ from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.prompts import Dialogue, ListPrompt, OneMessage, Preparation
 from pyterrier_llmrank.prompts.passages import VERBATIM
 from pyterrier_llmrank.rerank import Rerank
-from pyterrier_llmrank.scorers import Prompted
-from pyterrier_llmrank.strategies import SlidingWindow
+from pyterrier_llmrank.scorers import Inserted, Prompted
+from pyterrier_llmrank.strategies import OneShot, SlidingWindow
 
-from .listwise import QUERY, RANK_LLM_TABLES, WORDS_300
+from .listwise import QUERY, RANK_LLM, RANK_LLM_TABLES, WORDS_300
 from .registry import Name, Options, engine, preset, reranker
 
 if TYPE_CHECKING:
@@ -73,6 +73,24 @@ LRL = OneMessage(  # castorini/rank_llm, rank_lrl_template.yaml
 )
 
 
+INSERT_RANK = OneMessage(  # castorini/rank_llm 0.25.7, insert_rank_template.yaml
+    "I will provide you with {n} passages, each indicated by a numerical identifier []. I will also provide the BM25 "
+    "scores from a lexical retrieval system.\n\n"
+    "Rank the passages based on their relevance to the search query: {query}.\n{passages}Search Query: {query}.\n"
+    "Rerank the above {n} passages based on their relevance to the query. Consider both the document content and the "
+    "BM25 scores as signals for relevance. All the passages should be included and listed using identifiers, in "
+    "descending order of relevance. The output format should be [] > [], e.g., [2] > [1]. Return the ranking as a list "
+    "of numbers from 1 to {n}, most relevant first. Answer concisely and directly and only respond with the ranking "
+    "results, do not say any word or explain.",
+    system=RANK_LLM,
+    document="[{label}] {text}\n",
+    between="",
+    passage=VERBATIM,
+    question=QUERY,
+)
+INSERT_SCORE = "{text}\nBM25 score for passge [{place}]: {score:.3f}"  # the same, as it is spelled there
+
+
 @preset(
     paper="Sun et al., 2023, Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking Agents",
     family="listwise",
@@ -118,3 +136,13 @@ def rank_gpt_apeer(model: Name, **options: Unpack[Options]) -> Rerank:
 def lrl(model: Name, **options: Unpack[Options]) -> Rerank:
     """Windows of 20 documents by 10 as a list to sort, PASSAGE1, PASSAGE2, … (LRL); for any chat model."""
     return reranker(SlidingWindow(), Prompted(ListPrompt(layout=LRL), engine(model, options)), **options)
+
+
+@preset(
+    paper="Seetharaman et al., 2025, InsertRank: LLMs can reason over BM25 scores to Improve Listwise Reranking",
+    family="listwise",
+)
+def insert_rank(model: Name, **options: Unpack[Options]) -> Rerank:
+    """The whole list with the first stage's score beside each document, in rank_llm's words; for any chat model."""
+    scorer = Prompted(ListPrompt(layout=INSERT_RANK), engine(model, options))
+    return reranker(OneShot(), Inserted(scorer, INSERT_SCORE, WORDS_300), **options)

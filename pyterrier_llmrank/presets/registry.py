@@ -18,7 +18,7 @@ from pyterrier_llmrank.rerank import Rerank
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Family = Literal["pointwise", "pairwise", "setwise", "listwise", "groupwise"]
+Family = Literal["pointwise", "pairwise", "setwise", "listwise", "groupwise", "in-context"]
 FAMILIES = get_args(Family)
 Name: TypeAlias = str | PathLike[str] | Model
 Build = TypeVar("Build", bound=Callable[..., Any])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from .demonstrations import Demonstrated, Demonstration
+from .embedded import EmbeddedPrompt, PseudoQuery
 from .examples import Similar, hardest
 from .fused import FusedPrompt
 from .graded import RG_2L, RG_3L, RG_4L, Graded
 from .groupwise import REASONED_SCORES, GroupPrompt
+from .in_context import InContextPrompt
 from .layouts import Dialogue, OneMessage
 from .listwise import REASONED, ListPrompt
 from .pairwise import PairPrompt
@@ -29,15 +31,18 @@ __all__ = [
     "Demonstrated",
     "Demonstration",
     "Dialogue",
+    "EmbeddedPrompt",
     "FusedPrompt",
     "Graded",
     "GroupPrompt",
+    "InContextPrompt",
     "LabelLogit",
     "ListPrompt",
     "OneMessage",
     "PairPrompt",
     "Permutation",
     "Preparation",
+    "PseudoQuery",
     "QueryPrompt",
     "ScorePrompt",
     "SelectPrompt",

@@ -26,7 +26,7 @@ class Alone:
 
 def usage(read: Encoded) -> Usage:
     """What one input of an encoder costs."""
-    return Usage(calls=1, prompt_tokens=len(read.ids), truncated_tokens=read.lost)
+    return read.usage
 
 
 def regrouped(questions: Sequence[Question], scored: Iterable[tuple[float, Usage]]) -> list[Answer]:

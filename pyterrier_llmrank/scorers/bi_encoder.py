@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, 
 from pyterrier_llmrank.models.hf.weightless import weightless
 
 from .alone import Alone, regrouped, usage
+from .embedding import embedded
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,19 +66,8 @@ class BiEncoder(Alone, LocalEncoder):
         """
         if not questions:
             return []
-        queries = _places(one.query for one in questions)
-        docs = _places(doc.text for one in questions for doc in one.docs)
-        query_vectors, query_inputs = self.encode(list(queries), self.query_prefix)
-        doc_vectors, doc_inputs = self.encode(list(docs), self.doc_prefix)
-        charges = [dict(enumerate(query_inputs)), dict(enumerate(doc_inputs))]
-        answers = []
-        for one in questions:
-            rows = [docs[doc.text] for doc in one.docs]
-            # a product of matrices would round equal rows apart, by their place
-            scores = (doc_vectors[rows] * query_vectors[queries[one.query]]).sum(axis=1)
-            own = [charges[0].pop(queries[one.query], None), *(charges[1].pop(row, None) for row in rows)]
-            answers.append(Answer(scores, sum((usage(one) for one in own if one is not None), Usage())))
-        return answers
+        # a product of matrices would round equal rows apart, by their place
+        return [Answer((one.docs * one.query).sum(axis=1), one.usage) for one in embedded(self, questions)]
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone; without their queries, each of which is read once a run.
@@ -88,8 +78,3 @@ class BiEncoder(Alone, LocalEncoder):
         texts = [self.doc_prefix + own.plain(doc.text) for one in questions for doc in one.docs]
         inputs = encode(own._loaded, texts, None, Limits(own.context))
         return [answer.usage for answer in regrouped(questions, ((0.0, usage(one)) for one in inputs))]
-
-
-def _places(texts: Iterable[str]) -> dict[str, int]:
-    """Distinct texts, with their places."""
-    return {text: place for place, text in enumerate(dict.fromkeys(texts))}

@@ -6,6 +6,7 @@ from .bubble import Bubble
 from .insertion import Insertion
 from .knockout import Knockout
 from .multiway import MultiwayTournament
+from .narrowing import Narrowing
 from .partition import TopDown
 from .sampled import Sampled
 from .single import OneShot, Pointwise
@@ -19,6 +20,7 @@ __all__ = [
     "Insertion",
     "Knockout",
     "MultiwayTournament",
+    "Narrowing",
     "OneShot",
     "Pointwise",
     "Sampled",

@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 from shared_data import parity
 
+from pyterrier_llmrank.core import Answer, Doc, Evidence, Question, silence
 from pyterrier_llmrank.presets import chat_listwise, groupwise, listwise, reasoning_listwise, sets
 from pyterrier_llmrank.prompts import Dialogue, GroupPrompt, ListPrompt, SelectPrompt, SetPrompt, document_text
 from pyterrier_llmrank.prompts.passages import VERBATIM
+from pyterrier_llmrank.scorers import Inserted
 
 
 def sha(text):
@@ -80,7 +82,7 @@ SAME_QUESTION = {
     "qwen_non_thinking_template",
     "qwen_thinking_template",
 }
-SHOWS_SCORES = {"insert_rank_template"}  # the first stage's scores, which no prompt sees
+SHOWS_SCORES = {"insert_rank_template"}  # see below
 
 
 def capped(layout, words):
@@ -104,6 +106,36 @@ def test_prompts_of_the_rank_llm_family_are_its_own(known):
         assert (got[-1:] == expected[-1:]) if known == "the others" else (got == expected), case
         checked += 1
     assert checked
+
+
+def test_insert_rank_shows_scores_as_rank_llm_does():
+    recorded = parity("rank_llm_listwise_prompts_sha256")
+    cases = [case for case in recorded["cases"] if case["template"] in SHOWS_SCORES]
+    for case in cases:
+        places = range(case["rank_start"], case["rank_end"])
+        texts = [document_text(recorded["meta"]["docs"][place]) for place in places]
+        docs = [Doc(str(place), text, (("score", 10.0 - place),)) for place, text in zip(places, texts, strict=True)]
+        asked = []
+        words = replace(listwise.WORDS_300, max_words=case["max_words"])
+        Inserted(Shown(asked), chat_listwise.INSERT_SCORE, words)([Question(recorded["meta"]["query"], tuple(docs))])
+        [question] = asked
+        layout = chat_listwise.INSERT_RANK
+        prompt = listed(layout).render(question.query, [doc.text for doc in question.docs])
+        assert [sha(turn["content"]) for turn in turns(prompt)] == [case["sha256"][0], case["sha256"][-1]]
+    assert len(cases) == 3
+
+
+class Shown:
+    """A scorer that keeps what it is asked."""
+
+    gives, max_docs = Evidence.ORDER, None
+
+    def __init__(self, asked):
+        self.asked = asked
+
+    def __call__(self, questions):
+        self.asked += questions
+        return [Answer(silence(len(one.docs))) for one in questions]
 
 
 def test_prompts_of_llm_rankers_are_its_own():

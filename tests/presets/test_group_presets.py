@@ -33,6 +33,7 @@ OURS = {
     "rank_gpt": WINDOWS,
     "rank_gpt_apeer": WINDOWS,
     "lrl": WINDOWS,
+    "insert_rank": OneShot(),
     "rank_k": WINDOWS,
     "rearank": WINDOWS,
     "reason_rank": WINDOWS,
@@ -227,7 +228,7 @@ def test_an_unknown_wording_is_refused(build):
         build(HashModel(), wording="mine")
 
 
-@pytest.mark.parametrize("name", ["rank_gpt", "rank_gpt_apeer", "lrl", "tour_rank"])
+@pytest.mark.parametrize("name", ["rank_gpt", "rank_gpt_apeer", "lrl", "insert_rank", "tour_rank"])
 def test_methods_without_a_checkpoint_want_a_model(name):
     with pytest.raises(TypeError, match="model"):
         getattr(presets, name)()

@@ -24,6 +24,7 @@ from pyterrier_llmrank.prompts import (
 from pyterrier_llmrank.scorers import (
     BothOrders,
     Ensemble,
+    Inserted,
     Prompted,
     QueryLikelihood,
     Reasoned,
@@ -53,6 +54,7 @@ SCORERS = {
     "reasoned": lambda model: Reasoned(YesNo(), model, max_tokens=8),
     "reasoned, drawn": lambda model: Reasoned(LETTERS, model, max_tokens=8, sampling=WARM),
     "stepped": lambda model: Stepped(YesNo(), model),
+    "inserted": lambda model: Inserted(Prompted(LETTERS, model), "{place}: {text}"),
     "both orders": lambda model: BothOrders(Prompted(LETTERS, model)),
     "both orders, mean": lambda model: BothOrders(Prompted(YesNo(), model), "mean"),
     "shuffled": lambda model: Shuffled(Prompted(LETTERS, model), 3, seed=2),

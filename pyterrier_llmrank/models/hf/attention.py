@@ -31,20 +31,29 @@ _layout: ContextVar[Layout] = ContextVar("layout")
 def packed(loaded: Loaded, layout: Layout) -> Iterator[None]:
     """Lets a network read a row of this layout, (1, tokens)."""
     _register()
-    before = [(config, config._attn_implementation) for config in loaded.configs]
     token = _layout.set(layout)
     try:
-        for config, _ in before:
-            config._attn_implementation = NAME
         for part in loaded.biased:  # they would make one for every pair of tokens of the row
             part.compute_bias = partial(_for_longest, part.compute_bias, layout.longest)
-        yield
+        with implemented(loaded, NAME):
+            yield
     finally:
         for part in loaded.biased:
             vars(part).pop("compute_bias", None)
+        _layout.reset(token)
+
+
+@contextmanager
+def implemented(loaded: Loaded, name: str) -> Iterator[None]:
+    """Lets all parts of a network attend by what is registered under a name."""
+    before = [(config, config._attn_implementation) for config in loaded.configs]
+    try:
+        for config, _ in before:
+            config._attn_implementation = name
+        yield
+    finally:
         for config, own in before:
             config._attn_implementation = own
-        _layout.reset(token)
 
 
 def _for_longest(compute: Callable[..., Tensor], longest: int, *_: int, device: object = None, **__: object) -> Tensor:

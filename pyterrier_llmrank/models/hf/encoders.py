@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyterrier_llmrank.core import Prompt
+from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import PromptTooLong
 
 from .batching import Budget, in_batches
@@ -49,6 +49,11 @@ class LocalEncoder(Local):
         texts = [prompt.messages[0].content for prompt in prompts]
         return [len(one.ids) for one in encode(self._loaded, texts, None, Limits())]
 
+    def filled(self, inputs: Sequence[Encoded]) -> list[Encoded]:
+        """Inputs that can all be read: one without any token, of an empty text, becomes the end token."""
+        nothing = [self._loaded.tokenizer.eos_token_id or 0]
+        return [one if one.ids else one._replace(ids=nothing) for one in inputs]
+
 
 class Encoded(NamedTuple):
     """One input of an encoder.
@@ -62,6 +67,11 @@ class Encoded(NamedTuple):
     ids: list[int]
     types: list[int]
     lost: int
+
+    @property
+    def usage(self) -> Usage:
+        """What it costs to read it."""
+        return Usage(calls=1, prompt_tokens=len(self.ids), truncated_tokens=self.lost)
 
 
 class Limits(NamedTuple):

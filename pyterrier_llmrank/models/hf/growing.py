@@ -54,7 +54,11 @@ class Growing:
         taken = [tokens[:width] for tokens in self._waiting]
         self._waiting = [tokens[width:] for tokens in self._waiting]
         ready = [row for row in rows if not self._waiting[row]]
-        return ready, logits_at(self._loaded, [(row, width - 1) for row in ready], self._arguments(taken, width))
+        return ready, self._read([(row, width - 1) for row in ready], self._arguments(taken, width))
+
+    def _read(self, spots: Sequence[tuple[int, int]], arguments: dict[str, Any]) -> Tensor:
+        """What is given back of the network, at (row, place) spots."""
+        return logits_at(self._loaded, spots, arguments)
 
     def _arguments(self, taken: Sequence[Sequence[int]], width: int) -> dict[str, Any]:
         """What the network is given: new tokens of every row, padded on the left."""

@@ -15,6 +15,7 @@ from .adapters import Adapter, find_adapter, merged
 from .devices import pick_device, pick_dtype
 from .heads import Kind, auto_class, check_head, quietly, shorten
 from .hub import REMEDY, Where, explained, failure, is_path, where
+from .own import Own, own_network
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,7 @@ class Loaded:
         self.network = network
         self.tokenizer = tokenizer
         self.packs: dict[bool, bool] = {}  # whether packed rows are exact, by whether inputs exceed ``window``
+        self.attends: float | None = None  # how far attention weights that are read quickly are off; not known at first
 
     @property
     def device(self) -> torch.device:
@@ -126,10 +128,10 @@ class Loaded:
         return min(known, default=None)
 
 
-_shared: WeakValueDictionary[tuple[Kind, Checkpoint], Loaded] = WeakValueDictionary()
+_shared: WeakValueDictionary[tuple[Kind | Own, Checkpoint], Loaded] = WeakValueDictionary()
 
 
-def load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
+def load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     """The network and tokenizer of a checkpoint; those already in memory are shared.
 
     Raises:
@@ -144,7 +146,7 @@ def load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
     return loaded
 
 
-def _load(kind: Kind, checkpoint: Checkpoint) -> Loaded:
+def _load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     import torch
     from safetensors import SafetensorError
 
@@ -203,7 +205,7 @@ def _resolved(checkpoint: Checkpoint) -> tuple[Checkpoint, Adapter | None]:
 
 
 def _from_pretrained(
-    kind: Kind, base: Checkpoint, adapter: Adapter | None, dtype: torch.dtype, *, local_files_only: bool
+    kind: Kind | Own, base: Checkpoint, adapter: Adapter | None, dtype: torch.dtype, *, local_files_only: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import transformers
 
@@ -212,6 +214,8 @@ def _from_pretrained(
         "trust_remote_code": base.trust_remote_code,
         "local_files_only": local_files_only,
     }
+    if not isinstance(kind, str):
+        return own_network(kind, base.name, dtype, **shared)
     labels = adapter.labels() if adapter is not None and kind == "classifier" else None
     config = transformers.AutoConfig.from_pretrained(base.name, **shared, **({"num_labels": labels} if labels else {}))
     auto = auto_class(kind, config)

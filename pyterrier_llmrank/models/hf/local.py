@@ -13,6 +13,7 @@ from pyterrier_llmrank.errors import ConfigurationError
 from .batching import Budget
 from .heads import Kind
 from .loading import Checkpoint, Loaded, load
+from .own import Own
 
 GPU_TOKENS, CPU_TOKENS = 16_384, 2_048
 GPU_LOGITS, CPU_LOGITS = 2**28, 2**26  # of one batch, in float32: at most 1 GiB, and 256 MiB
@@ -73,7 +74,12 @@ class Local:
 
     @cached_property
     def _loaded(self) -> Loaded:
-        return load(self.kind, self._checkpoint())
+        return load(self._of, self._checkpoint())
+
+    @property
+    def _of(self) -> Kind | Own:
+        """What is to be loaded; a class of our own is imported when it is needed."""
+        return self.kind
 
     @cached_property
     def _budget(self) -> Budget:

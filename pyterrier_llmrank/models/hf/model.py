@@ -12,9 +12,9 @@ from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 
+from .attending import Attends
 from .constraints import spelled
 from .holding import write_held
-from .local import Local
 from .prefixes import common_prefix
 from .reading import Read, likeliest
 from .sharing import Reading, read_all
@@ -26,7 +26,7 @@ NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"
 
 
 @dataclass(frozen=True, repr=False)
-class HFModel(Local):
+class HFModel(Attends):
     """A language model of the transformers library, run on this machine: ``HFModel("Qwen/Qwen3-0.6B")``.
 
     A value: two with equal arguments are equal and share weights, which load on first use. Takes the arguments of
@@ -50,8 +50,8 @@ class HFModel(Local):
 
     @property
     def can(self) -> frozenset[Primitive]:
-        """Everything that is read from logits or generated."""
-        return frozenset({"choices", "continuation", "generate", "constrained"})
+        """Everything; ``attention`` is refused by encoder-decoders."""
+        return frozenset({"choices", "continuation", "generate", "constrained", "attention"})
 
     def plain(self, text: str) -> str:
         """``text`` with a space inside every control token of this tokenizer."""

@@ -128,6 +128,20 @@ def likeliest(loaded: Loaded, reads: Sequence[Read], budget: Budget, k: int) -> 
     return run(loaded, reads, budget, read)
 
 
+def last_states(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[NDArray[np.float64]]:
+    """What the head sees at each read's one position, (width,): the hidden state of the last layer, normalised."""
+    import torch
+
+    def read(chosen: Sequence[Read], arguments: dict[str, Any]) -> Sequence[NDArray[np.float64]]:
+        spots = [(row, position) for row, one in enumerate(chosen) for position in one.positions]
+        with torch.inference_mode(), _only(loaded, spots) as seen:
+            loaded.network(**{"use_cache": False, **arguments})
+            rows: NDArray[np.float64] = seen[0].double().cpu().numpy()
+        return list(rows)
+
+    return run(loaded, reads, budget, read)
+
+
 def logits_at(loaded: Loaded, spots: Sequence[tuple[int, int]], arguments: dict[str, Any]) -> Tensor:
     """Logits at (row, position) spots, (spots, vocabulary); the shape proves that the head saw nothing else."""
     with _only(loaded, spots):
@@ -138,8 +152,8 @@ def logits_at(loaded: Loaded, spots: Sequence[tuple[int, int]], arguments: dict[
 
 
 @contextmanager
-def _only(loaded: Loaded, spots: Sequence[tuple[int, int]]) -> Iterator[None]:
-    """Lets the network's head see only the hidden states at ``spots``, as one row.
+def _only(loaded: Loaded, spots: Sequence[tuple[int, int]]) -> Iterator[list[Tensor]]:
+    """Lets the network's head see only the hidden states at ``spots``, as one row; yields what it saw.
 
     Works on any architecture and keeps what it does to logits afterwards (soft caps, scales).
     """
@@ -151,12 +165,15 @@ def _only(loaded: Loaded, spots: Sequence[tuple[int, int]]) -> Iterator[None]:
     rows = torch.tensor([row for row, _ in spots], dtype=torch.long, device=loaded.device)
     columns = torch.tensor([column for _, column in spots], dtype=torch.long, device=loaded.device)
 
+    seen: list[Tensor] = []
+
     def keep(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][rows, columns][None], *args[1:])
+        seen.append(args[0][rows, columns])
+        return (seen[-1][None], *args[1:])
 
     handle = head.register_forward_pre_hook(keep)
     try:
-        yield
+        yield seen
     finally:
         handle.remove()
 

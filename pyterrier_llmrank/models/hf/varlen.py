@@ -72,18 +72,39 @@ def attend_at_once(
         for pool, own in zip(pools, (key, value), strict=True)
     )
     back = -1 if window is None else window - 1
-    out = _varlen_attn()(
-        query[0].transpose(0, 1).contiguous(),
-        keys,
-        values,
+    window_size = (back, 0 if causal else back)
+    return attend_to_gathered(query[0].transpose(0, 1).contiguous(), keys, values, gather, scaling, window_size)[None]
+
+
+def attend_to_gathered(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    gather: Gather,
+    scaling: float | None,
+    window_size: tuple[int, int] = (-1, -1),
+) -> Tensor:
+    """What every segment sees of the keys gathered for it, (tokens, heads, width).
+
+    Args:
+        query: Of all segments, one behind the other, (tokens, heads, width).
+        key: What each of them sees, one behind the other, (keys, heads, width).
+        value: The same.
+        gather: Where they begin.
+        scaling: What scores are multiplied with; one over the root of the width by default.
+        window_size: Keys seen before and after a token; -1 for all.
+    """
+    return _varlen_attn()(  # type: ignore[no-any-return]
+        query,
+        key,
+        value,
         gather.queries,
         gather.keys,
         *gather.longest,
         scale=scaling,
-        window_size=(back, 0 if causal else back),
+        window_size=window_size,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return out[None]  # type: ignore[no-any-return]
 
 
 def _gather(layout: Layout, key: Tensor, module: Any, across: Any) -> Gather:  # noqa: ANN401

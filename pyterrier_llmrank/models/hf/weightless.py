@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from pyterrier_llmrank.core import Prompt
 
 from .hub import failure
-from .loading import Checkpoint, Loaded, _cached, _resolved
+from .loading import Checkpoint, Kind, Loaded, _cached, _resolved
 from .local import Local
 from .model import HFModel
+from .own import Own, own_network
 
 L = TypeVar("L", bound=Local)
 
@@ -29,7 +30,7 @@ def weightless(local: L) -> L:
     if "_loaded" in vars(local):
         return local
     made = replace(local)
-    vars(made)["_loaded"] = _shape(local._checkpoint())
+    vars(made)["_loaded"] = _shape(local._of, local._checkpoint())  # type: ignore[arg-type]  # classes are hashable
     return made
 
 
@@ -49,7 +50,7 @@ def beside(model: HFModel, prompts: Sequence[Prompt], labels: Sequence[Sequence[
 
 
 @lru_cache(maxsize=8)
-def _shape(checkpoint: Checkpoint) -> Loaded:
+def _shape(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     """A tokenizer, and a network on the meta device, whose tensors have shapes and no values."""
     import torch
     import transformers
@@ -59,6 +60,8 @@ def _shape(checkpoint: Checkpoint) -> Loaded:
     own = adapter is not None and adapter.has_tokenizer
     text, revision = (str(adapter.folder), "main") if adapter and own else (base.name, base.revision or "main")
     try:
+        if not isinstance(kind, str):
+            return Loaded(*own_network(kind, base.name, None, revision=base.revision or "main", **shared))
         config = transformers.AutoConfig.from_pretrained(base.name, revision=base.revision or "main", **shared)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             text, truncation_side="right", revision=revision, **shared

@@ -1,0 +1,1 @@
+"""Teaching rerankers and retrievers: losses, rewards and training data. Importing this loads no torch."""

@@ -1,0 +1,161 @@
+"""Lists of documents with targets, from any PyTerrier frame: a teacher's results *are* the training data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pyterrier_llmrank.core import Doc, Scores
+from pyterrier_llmrank.errors import InputError, LLMRankWarning
+from pyterrier_llmrank.frames import candidate_order, documents, query_texts
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingList:
+    """One query, some of its documents, and what a model should say about each.
+
+    Attributes:
+        qid: Of the query.
+        query: Its text.
+        docs: Documents, in the order of the frame they are from.
+        targets: One a document, higher is better.
+    """
+
+    qid: str
+    query: str
+    docs: tuple[Doc, ...]
+    targets: tuple[float, ...]
+
+
+def training_lists(
+    frame: pd.DataFrame,
+    *,
+    targets: str = "score",
+    qrels: pd.DataFrame | None = None,
+    unjudged: float | None = 0.0,
+    k: int | None = None,
+    text_field: str = "text",
+) -> list[TrainingList]:
+    """The lists of a frame, one a query, documents best first.
+
+    Args:
+        frame: Columns qid, query, docno and ``text_field``, and what the targets are from.
+        targets: "score", "label", any other column of numbers (``llmrank_score`` is what a strategy itself said), or
+            "rank" for an order without distances: 0, -1, -2, …
+        qrels: Columns qid, docno and label, which become the frame's label.
+        unjudged: The label of documents without one; None leaves them out.
+        k: Documents of a list that are kept; None for all.
+        text_field: The documents' column.
+
+    Returns:
+        In the order of the queries' first rows. A document that a query has twice is kept once, where it stands
+        higher, and this is said with the count.
+
+    Raises:
+        InputError: A column is missing, a row has no qid or number, or a query no text.
+    """
+    column = {"rank": "docno"}.get(targets, targets)
+    if qrels is not None:
+        frame = _labelled(frame, qrels)
+    _require(frame, ["qid", "query", "docno", text_field, column], targets)
+    order, _ = candidate_order(frame)
+    frame = _once(frame.iloc[order])
+    if column == "label":
+        frame = frame.dropna(subset=["label"]) if unjudged is None else frame.fillna({"label": unjudged})
+    if frame.empty:
+        return []
+    starts = np.flatnonzero(np.diff(pd.factorize(frame["qid"])[0], prepend=-1)).tolist()
+    docs, queries = documents(frame, text_field), query_texts(frame, starts)
+    values = _numbers(frame, column) if targets != "rank" else None
+    lists = []
+    for query, start, end in zip(queries, starts, [*starts[1:], len(frame)], strict=True):
+        end = end if k is None else min(end, start + k)
+        wanted = values[start:end] if values is not None else 0.0 - np.arange(end - start)
+        qid = str(frame["qid"].iloc[start])
+        lists.append(TrainingList(qid, query, tuple(docs[start:end]), tuple(wanted.tolist())))
+    return lists
+
+
+def informative(lists: Iterable[TrainingList]) -> list[TrainingList]:
+    """Those with at least two different targets; no other list says what is better than what."""
+    return [one for one in lists if len(set(one.targets)) > 1]
+
+
+def padded(lists: Sequence[TrainingList]) -> tuple[Scores, NDArray[np.bool_]]:
+    """Targets and mask of lists as the losses take them, (lists, docs of the longest); padding is 0 and False."""
+    width = max((len(one.docs) for one in lists), default=0)
+    targets, mask = np.zeros((len(lists), width)), np.zeros((len(lists), width), dtype=bool)
+    for row, one in enumerate(lists):
+        targets[row, : len(one.docs)] = one.targets
+        mask[row, : len(one.docs)] = True
+    return targets, mask
+
+
+def document_numbers(lists: Sequence[TrainingList]) -> NDArray[np.int64]:
+    """A number for each document, (lists, docs of the longest), the same for the same docno; -1 at padding.
+
+    For losses that must know a document again in another list: ``in_batch``, ``below_teacher_ratio``, ``cadet``.
+    """
+    numbers = np.full(padded(lists)[1].shape, -1, dtype=np.int64)
+    known: dict[str, int] = {}
+    for row, one in enumerate(lists):
+        numbers[row, : len(one.docs)] = [known.setdefault(doc.docno, len(known)) for doc in one.docs]
+    return numbers
+
+
+def _require(frame: pd.DataFrame, columns: Sequence[str], targets: str) -> None:
+    """Refuses a frame without the columns.
+
+    Raises:
+        InputError: Some are missing.
+    """
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        remedy = "pass qrels" if missing == ["label"] else "join them, as pt.text.get_text does texts"
+        raise InputError(
+            f"training lists with targets={targets!r} need the columns {missing}, but there are {list(frame.columns)}; "
+            f"{remedy}"
+        )
+
+
+def _labelled(frame: pd.DataFrame, qrels: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the judgments' labels in place of its own; NaN where there is none."""
+    known = qrels[["qid", "docno", "label"]].drop_duplicates(["qid", "docno"], keep="last").astype({"qid": str})
+    return (
+        frame.drop(columns="label", errors="ignore").astype({"qid": str}).merge(known, on=["qid", "docno"], how="left")
+    )
+
+
+def _once(frame: pd.DataFrame) -> pd.DataFrame:
+    """The first row of each document of a query."""
+    again = frame.duplicated(["qid", "docno"])
+    if again.any():
+        warnings.warn(
+            f"{int(again.sum())} of {len(frame)} rows show a document that their query has already; the higher "
+            "row is kept",
+            LLMRankWarning,
+            stacklevel=3,
+        )
+    return frame[~again]
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> Scores:
+    """A column of targets.
+
+    Raises:
+        InputError: One is missing or no number.
+    """
+    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
+    lost = np.flatnonzero(np.isnan(values))
+    if len(lost):
+        row = frame.iloc[lost[0]]
+        raise InputError(
+            f"{len(lost)} of {len(frame)} rows have no {column!r} to learn from, the first is document "
+            f"{row['docno']!r} of query {row['qid']!r}; drop them, or use targets='rank'"
+        )
+    return values

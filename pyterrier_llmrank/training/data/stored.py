@@ -1,0 +1,182 @@
+"""Training lists on disk, one JSON object a line: written as a teacher goes on, read one at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, overload
+
+import pandas as pd
+
+from pyterrier_llmrank.core import Doc
+from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning
+
+from .lists import TrainingList, training_lists
+
+
+class StoredLists(Sequence[TrainingList]):
+    """The lists of a file, of which only the places of its lines are held in memory.
+
+    Args:
+        path: Written by ``store`` or ``distil``. A last line that a crash cut off is not read.
+
+    Attributes:
+        qids: Of every query that was dealt with, also of those for which a teacher returned nothing.
+        options: How ``distil`` made the lists; empty where ``store`` began the file.
+
+    Raises:
+        InputError: There is no such file, or it is not of this kind.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.qids: set[str] = set()
+        self.options: dict[str, Any] = {}
+        self._places: list[int] = []
+        if not self.path.is_file():
+            raise InputError(f"there are no training lists at {self.path}; write them with store or distil")
+        with self.path.open("rb") as file:
+            self.end = 0  # of the last whole line
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        """Takes down the place of a line.
+
+        Raises:
+            InputError: It is no list.
+        """
+        try:
+            row = json.loads(line)
+            if self.end == 0:
+                self.options = row["options"]
+            else:
+                self.qids.add(row["qid"])
+                if row["docs"]:
+                    self._places.append(self.end)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.path} holds something else than training lists at byte {self.end}") from error
+        self.end += len(line)
+
+    def _append(self, lists: Iterable[TrainingList]) -> None:
+        """Writes lists after the last whole line, each before the next is asked for, but for queries it has."""
+        with self.path.open("r+b") as file:
+            file.truncate(self.end)
+            file.seek(self.end)
+            if self.end == 0:
+                self._write(file, {"options": self.options})
+            for one in lists:
+                if one.qid not in self.qids:
+                    self._write(file, {"qid": one.qid, "query": one.query, "docs": one.docs, "targets": one.targets})
+            os.fsync(file.fileno())
+
+    def _write(self, file: BinaryIO, row: dict[str, Any]) -> None:
+        """Puts a line to the file and takes it down."""
+        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        file.write(line)
+        file.flush()
+        self._note(line)
+
+    def __len__(self) -> int:
+        """Lists with documents."""
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> TrainingList: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[TrainingList]: ...
+
+    def __getitem__(self, place: int | slice) -> TrainingList | list[TrainingList]:
+        """One list, or several, read from the file."""
+        with self.path.open("rb") as file:
+            if isinstance(place, slice):
+                return [_read(file, start) for start in self._places[place]]
+            return _read(file, self._places[place])
+
+
+def store(lists: Iterable[TrainingList], path: str | Path) -> StoredLists:
+    """Appends lists to a file, but for queries that are there already; what it holds afterwards.
+
+    Args:
+        lists: Any number; each is on disk before the next is asked for.
+        path: May not exist yet. What a crash left half written is written over.
+
+    Raises:
+        InputError: The file holds something else.
+    """
+    stored = _opened(path)
+    stored._append(lists)
+    return stored
+
+
+def distil(
+    topics: pd.DataFrame,
+    teacher: Callable[[pd.DataFrame], pd.DataFrame],
+    path: str | Path,
+    *,
+    chunk: int = 32,
+    **options: Any,  # noqa: ANN401 - those of training_lists
+) -> StoredLists:
+    """What a teacher says about queries, on disk: it is asked a few queries at a time, and never about one twice.
+
+    Stopped at any time, the same call goes on where it was.
+
+    Args:
+        topics: Columns qid and query.
+        teacher: A pipeline that retrieves and ranks, such as ``bm25 % 100 >> reranker``.
+        path: A file of training lists; another teacher needs another.
+        chunk: Queries the teacher is given at a time.
+        **options: Of ``training_lists``: targets, k, …
+
+    Returns:
+        The file's lists. Queries for which the teacher returns no row are remembered, and their number is said.
+
+    Raises:
+        ConfigurationError: ``chunk`` is below 1, or the file's lists were made with other options.
+        InputError: The file holds something else, or the teacher's results lack what lists are made of.
+    """
+    if chunk < 1:
+        raise ConfigurationError(f"distil gives a teacher some queries at a time, got chunk={chunk}")
+    topics = topics.astype({"qid": str}).drop_duplicates("qid")
+    known = _opened(path)
+    told = {name: value for name, value in options.items() if name != "qrels"}
+    if known.end and known.options != told:
+        raise ConfigurationError(f"{path} holds lists made with {known.options}, not with {told}; use another file")
+    known.options = told
+    left = topics[~topics["qid"].isin(known.qids)]
+    silent = 0
+    for start in range(0, len(left), chunk):
+        asked = left.iloc[start : start + chunk]
+        found = training_lists(teacher(asked.reset_index(drop=True)), **options)
+        answered = {one.qid for one in found}
+        nothing = [
+            TrainingList(qid, query, (), ())
+            for qid, query in zip(asked["qid"], asked["query"], strict=True)
+            if qid not in answered
+        ]
+        silent += len(nothing)
+        known._append([*found, *nothing])
+    if silent:
+        warnings.warn(f"the teacher returned nothing for {silent} of {len(left)} queries", LLMRankWarning, stacklevel=2)
+    return known
+
+
+def _opened(path: str | Path) -> StoredLists:
+    """The lists of a file, which is made if it is not there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return StoredLists(path)
+
+
+def _read(file: BinaryIO, start: int) -> TrainingList:
+    file.seek(start)
+    row = json.loads(file.readline())
+    docs = tuple(Doc(docno, text) for docno, text in row["docs"])
+    return TrainingList(row["qid"], row["query"], docs, tuple(row["targets"]))
