@@ -14,7 +14,7 @@ from pyterrier_llmrank.errors import Unsupported
 
 from .batching import in_batches
 from .fused import FusedModel
-from .fusing import fused, parts_of
+from .fusing import parts_of
 from .growing import Growing
 from .loading import Loaded
 from .reading import right_padded
@@ -68,7 +68,7 @@ def attended(model: FusedModel, prompts: Sequence[Prompt], skipped: Sequence[int
 
     def work(batch: list[int]) -> None:
         chosen = [rows[item] for item in batch]
-        with torch.inference_mode(), fused(loaded):
+        with torch.inference_mode(), model._apart():
             growing = Growing(loaded, chosen, [starts[item] for item in batch], pad_token(loaded))
             written = _greedy(loaded, growing, len(batch), max_tokens)
             sides = [[*starts[item], *new[:-1]] for item, new in zip(batch, written, strict=True)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -32,6 +33,7 @@ class FusedModel(HFModel):
 
     def load(self) -> None:
         """Loads weights and tokenizer, unless they are there already, and checks that they can do it."""
+        super().load()
         if not self._loaded.network.config.is_encoder_decoder:
             raise Unsupported(
                 f"fusion in the decoder needs an encoder-decoder such as T5, and {self.name} is a "
@@ -47,27 +49,30 @@ class FusedModel(HFModel):
 
     def choices(self, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> list[ChoiceScores]:
         """As ``HFModel`` does it."""
-        self.load()
-        with fused(self._loaded):
+        with self._apart():
             return super().choices(prompts, labels)
 
     def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
         """As ``HFModel`` does it."""
-        self.load()
-        with fused(self._loaded):
+        with self._apart():
             return super().continuation(prompts, texts)
 
     def generate(self, prompts: Sequence[Prompt], *, max_tokens: int, **options: Any) -> list[Generation]:  # noqa: ANN401
         """As ``HFModel`` does it, with the same options."""
-        self.load()
-        with fused(self._loaded):
+        with self._apart():
             return super().generate(prompts, max_tokens=max_tokens, **options)
 
     def next_tokens(self, prompts: Sequence[Prompt], k: int) -> list[list[tuple[str, float]]]:
         """As ``HFModel`` does it."""
+        with self._apart():
+            return super().next_tokens(prompts, k)
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Lets the network's encoder read messages apart."""
         self.load()
         with fused(self._loaded):
-            return super().next_tokens(prompts, k)
+            yield
 
     def _ready(self, prompts: Sequence[Prompt], reserve: int = 0) -> tuple[list[Rendered], list[list[int]]]:
         """Prompts as text and as ids, no message of them longer than the context allows."""
