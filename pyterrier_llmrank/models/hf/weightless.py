@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from pyterrier_llmrank.core import Prompt
 
+from .heads import Kind
 from .hub import failure
-from .loading import Checkpoint, Kind, Loaded, _cached, _resolved
+from .loading import Checkpoint, Loaded, _cached, _resolved
 from .local import Local
 from .model import HFModel
 from .own import Own, own_network
