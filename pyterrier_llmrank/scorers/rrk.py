@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,8 +61,7 @@ class RRK(Alone, LocalReader):
 
     def _checkpoint(self) -> Checkpoint:
         """The decoder; the folder's other parts go around it."""
-        folder = str(Path(self.name) / "decoder")
-        return Checkpoint(folder, None, self.device, self.dtype, self.trust_remote_code, self.adapter)
+        return replace(super()._checkpoint(), name=str(Path(self.name) / "decoder"), revision=None)
 
     @property
     def encoder(self) -> DocCompressor:

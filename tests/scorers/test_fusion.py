@@ -278,11 +278,16 @@ def by_hand(network, query, docs, steps):
     return scores
 
 
+@pytest.fixture(scope="module")
+def attention(network):
+    """Of each question, computed by hand."""
+    return [by_hand(network, question.query, question.docs, 19) for question in QUESTIONS]
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 700, 100_000])
-def test_scores_are_those_of_the_attention_computed_by_hand(t5, network, batch_tokens):
+def test_scores_are_those_of_the_attention_computed_by_hand(t5, attention, batch_tokens):
     answers = crossing(t5, batch_tokens=batch_tokens)(QUESTIONS)
-    for question, answer in zip(QUESTIONS, answers, strict=True):
-        wanted = by_hand(network, question.query, question.docs, 19)
+    for wanted, answer in zip(attention, answers, strict=True):
         np.testing.assert_allclose(answer.scores, wanted, rtol=1e-5)
         assert (answer.scores > 0).all() and answer.usage.calls == 1
 
