@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
+from heapq import nlargest
 from typing import NamedTuple
 
-from pyterrier_llmrank.errors import LabelError
+from pyterrier_llmrank.errors import ConfigurationError, LabelError
 from pyterrier_llmrank.models.base import Permutation
 
 from .prefixes import common_prefix
@@ -24,6 +25,29 @@ class Spelling(NamedTuple):
     first: list[tuple[int, ...]]
     later: list[tuple[int, ...]]
     length: int
+
+    @property
+    def most(self) -> int:
+        """Tokens of the longest answer."""
+        others = [[len(ids) for item, ids in enumerate(self.later) if item != own] for own in range(len(self.first))]
+        rest = [sum(nlargest(self.length - 1, lengths)) for lengths in others]
+        return max(len(ids) + more for ids, more in zip(self.first, rest, strict=True))
+
+
+def check_held(max_tokens: int, stop: Sequence[str], spellings: Iterable[Spelling]) -> None:
+    """Whether every answer that is held to a permutation can be written to its end.
+
+    Raises:
+        ConfigurationError: ``max_tokens`` or a stop text could cut one off.
+    """
+    if stop:
+        raise ConfigurationError(f"an answer that is held to a permutation ends by itself; leave out stop={stop!r}")
+    most = max((spelling.most for spelling in spellings), default=0)
+    if max_tokens < most:
+        raise ConfigurationError(
+            f"an answer that is held to this permutation can take {most} tokens, max_tokens={max_tokens} would cut it "
+            "off; allow for more, or let it name fewer items (top_k=)"
+        )
 
 
 def spelled(text: TextSide, rendered: Rendered, permutation: Permutation) -> Spelling:
@@ -66,12 +90,14 @@ class Path:
     Attributes:
         done: Whether it is complete.
         tokens: What was written, without an end token.
+        ends: Tokens that end an answer.
     """
 
     def __init__(self, spelling: Spelling, ends: Collection[int]) -> None:
         self.tokens: list[int] = []
         self.done = False
-        self._spelling, self._ends = spelling, frozenset(ends)
+        self.ends = frozenset(ends)
+        self._spelling = spelling
         self._left = set(range(len(spelling.first)))
         self._named = 0
         self._written: tuple[int, ...] = ()  # of the item under way
@@ -85,7 +111,7 @@ class Path:
         whole = self._whole()
         if whole is not None:  # the item may end here, though another one goes on
             last = self._named + 1 == self._spelling.length
-            tokens |= self._ends if last else {self._spelling.later[item][0] for item in self._left - {whole}}
+            tokens |= self.ends if last else {self._spelling.later[item][0] for item in self._left - {whole}}
         return tokens
 
     def forced(self) -> list[int]:

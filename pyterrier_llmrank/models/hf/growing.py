@@ -25,6 +25,9 @@ class Growing:
         sequences: What it reads (its encoder, for an encoder-decoder).
         starts: What the decoder's side of each starts with; empty for a decoder.
         pad: A token to fill gaps with.
+
+    Attributes:
+        shared: How many tokens all sequences begin with that were read once for all.
     """
 
     def __init__(
@@ -34,10 +37,10 @@ class Growing:
         self._both = bool(loaded.network.config.is_encoder_decoder)
         self._cache, self._gaps = new_cache(loaded), gaps_allowed(loaded)
         self._fixed = _encoded(loaded, sequences, pad) if self._both else {}
-        shared = 0 if self._both else share(loaded, self._cache, sequences)
-        self._waiting = [row[shared:] for row in (starts if self._both else sequences)]
-        self._lengths = [shared] * len(sequences)
-        self._mask = [[1] * shared for _ in sequences]
+        self.shared = 0 if self._both else share(loaded, self._cache, sequences)
+        self._waiting = [row[self.shared :] for row in (starts if self._both else sequences)]
+        self._lengths = [self.shared] * len(sequences)
+        self._mask = [[1] * self.shared for _ in sequences]
 
     def write(self, row: int, tokens: Sequence[int]) -> None:
         """Appends tokens to a row; they are read at the next runs."""

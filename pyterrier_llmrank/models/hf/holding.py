@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .batching import Budget, in_batches
+from .batching import Budget, in_batches, plan, plan_alike
 from .constraints import Path, Spelling
-from .growing import Growing
+from .growing import Growing, gaps_allowed
 from .loading import Loaded
 from .sampling import processors
-from .writing import Manner, end_tokens, pad_token
+from .writing import Manner, Written, end_tokens, pad_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,21 +27,21 @@ def write_held(
     budget: Budget,
     manner: Manner,
     spellings: Sequence[Spelling],
-) -> list[list[int]]:
-    """New token ids after each sequence: all of its permutation, and no end token.
+) -> list[Written]:
+    """What follows each sequence: all of its permutation, and no end token.
 
     Args:
         loaded: Network and tokenizer.
         sequences: What the network reads.
         starts: What the decoder's side starts with (encoder-decoders only; else empty lists).
         budget: What a batch may hold; new tokens count.
-        manner: How to draw among the tokens that are allowed; stop texts and a limit mean nothing here.
+        manner: How to draw among the tokens that are allowed; nothing else of it counts here.
         spellings: What each answer is held to.
     """
     import torch
 
     ends, pad = end_tokens(loaded), pad_token(loaded)
-    results: dict[int, list[int]] = {}
+    results: dict[int, Written] = {}
 
     def work(batch: list[int]) -> None:
         paths = [Path(spellings[item], ends) for item in batch]
@@ -56,10 +56,12 @@ def write_held(
                 for row, own in zip(ready, logits.float(), strict=True):
                     token = _chosen(own, sorted(paths[row].allowed()), draws[row])
                     rows.write(row, [*paths[row].write(token), *paths[row].forced()])
-        results.update(zip(batch, (path.tokens for path in paths), strict=True))
+        for row, (item, path) in enumerate(zip(batch, paths, strict=True)):
+            results[item] = Written(path.tokens, rows.shared if row else 0)
 
-    lengths = [len(ids) + sum(map(len, one.later)) for ids, one in zip(sequences, spellings, strict=True)]
-    in_batches(lengths, [1] * len(sequences), budget, work)
+    lengths = [len(ids) + spelling.most for ids, spelling in zip(sequences, spellings, strict=True)]
+    planned = plan_alike(sequences) if gaps_allowed(loaded) else plan
+    in_batches(lengths, [1] * len(sequences), budget, work, planned)
     return [results[item] for item in range(len(sequences))]
 
 

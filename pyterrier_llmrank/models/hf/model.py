@@ -12,7 +12,7 @@ from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 
-from .constraints import spelled
+from .constraints import check_held, spelled
 from .holding import write_held
 from .local import Local
 from .prefixes import common_prefix
@@ -137,10 +137,11 @@ class HFModel(Local):
 
         The tokens of a stop text are counted, but it is no part of the answer. The same seed gives the same answer in
         any batch, on the same kind of device. With a constraint an answer ends with its last item, without an end
-        token.
+        token; the network runs only where more than one token may come next.
 
         Raises:
-            ConfigurationError: Sampling without one seed per prompt, or a stop text that is empty.
+            ConfigurationError: Sampling without one seed per prompt, a stop text that is empty, or a constraint with a
+                stop text or a limit that could cut an answer off.
             LabelError: Two items of a constraint are the same to the tokenizer.
             PromptTooLong: A prompt with its answer exceeds the context.
         """
@@ -155,15 +156,16 @@ class HFModel(Local):
             written = write(self._loaded, ids, starts, self._budget, manner)
         else:
             spellings = [spelled(self._text, one, constraint) for one in rendered]
+            check_held(max_tokens, stop, spellings)
             written = write_held(self._loaded, ids, starts, self._budget, manner, spellings)
         ends = end_tokens(self._loaded)
         answers = []
-        for row, new in zip(ids, written, strict=True):
+        for row, (new, cached) in zip(ids, written, strict=True):
             plain, whole = (str(self._loaded.tokenizer.decode(new, skip_special_tokens=skip)) for skip in (True, False))
             text, stopped = before_stop(plain, stop)
             # a stop text may be a special token
             done = constraint or stopped or before_stop(whole, stop)[1] or new[-1] in ends
-            usage = Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new))
+            usage = Usage(1, len(row), cached, len(new))
             answers.append(Generation(text, "stop" if done else "length", usage))
         return answers
 

@@ -13,12 +13,14 @@ import numpy as np
 from pyterrier_llmrank.core import Prompt, brief
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hf.constraints import Spelling, check_held, spelled
 from pyterrier_llmrank.models.hf.loading import Checkpoint
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.stopping import check_stops
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
 from .engine import Loaded, load
+from .holding import held, written_held
 from .reading import Read, read_along, read_next
 from .writing import manners, written
 
@@ -109,8 +111,9 @@ class VLLMModel:
 
     @property
     def can(self) -> frozenset[Primitive]:
-        """Everything but attention, which vLLM shows nobody."""
-        return frozenset({"choices", "continuation", "generate"})
+        """Everything but attention, which vLLM shows nobody; drafts leave no say in what is written."""
+        held: set[Primitive] = set() if "speculative_config" in self.engine else {"constrained"}
+        return frozenset({"choices", "continuation", "generate", *held})
 
     @property
     def context(self) -> int:
@@ -198,22 +201,44 @@ class VLLMModel:
     ) -> list[Generation]:
         """Answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says.
 
-        The tokens of a stop text are counted, but it is no part of the answer.
+        The tokens of a stop text are counted, but it is no part of the answer. With a constraint an answer ends with
+        its last item, and an end token is not counted.
 
         Raises:
-            ConfigurationError: Sampling without one seed per prompt or at a temperature that vLLM does not take, or a
-                stop text that is empty.
+            ConfigurationError: Sampling without one seed per prompt or at a temperature that vLLM does not take, a stop
+                text that is empty, or a constraint with a stop text or a limit that could cut an answer off.
+            LabelError: Two items of a constraint are the same to the tokenizer.
+            Unsupported: A constraint for an engine that drafts (``speculative_config``).
             PromptTooLong: A prompt with its answer exceeds the context.
         """
-        if constraint is not None:
-            raise Unsupported(f"{self.name} in vLLM holds no answer to a constraint; use decode='generate', or HFModel")
         check_stops(stop)
         drawn = manners(sampling, seeds, len(prompts))
-        _, ids = self._ready(prompts, max_tokens)
+        rendered, ids = self._ready(prompts, max_tokens)
+        if constraint is not None:
+            return self._held(ids, [spelled(self._text, one, constraint) for one in rendered], max_tokens, stop, drawn)
         # a stop text may be a control token
         shared = {"max_tokens": max_tokens, "stop": list(stop), "skip_special_tokens": False}
         outputs = self._loaded.run(ids, [shared | own for own in drawn])
         return [written(output, self._text.tokenizer, stop) for output in outputs]
+
+    def _held(
+        self,
+        ids: Sequence[list[int]],
+        spellings: Sequence[Spelling],
+        max_tokens: int,
+        stop: Sequence[str],
+        drawn: Sequence[dict[str, Any]],
+    ) -> list[Generation]:
+        """Answers that are held to permutations."""
+        if "constrained" not in self.can:
+            raise Unsupported(
+                f"{self.name} in vLLM with speculative_config holds no answer to a permutation; leave that out of "
+                "engine, or use decode='generate'"
+            )
+        check_held(max_tokens, stop, spellings)
+        params = [{**held(spelling), **own} for spelling, own in zip(spellings, drawn, strict=True)]
+        outputs = self._loaded.run(ids, params)
+        return [written_held(one, self._text.tokenizer, own) for one, own in zip(outputs, spellings, strict=True)]
 
     def _ready(self, prompts: Sequence[Prompt], reserve: int = 1) -> tuple[list[Rendered], list[list[int]]]:
         """Prompts as text and as ids, none longer than the context allows."""
