@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations, product
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def by_hand(folder, text, held, end=0):
     network = auto.from_pretrained(folder, dtype=torch.float32).eval()
     read = text if both else f"{text}\n\nAnswer:"
     ids = tokenizer(read)["input_ids"]
-    left = [answer + (end,) for answer in spelled_by_hand(tokenizer, "" if both else read, held)]
+    left = [(*answer, end) for answer in spelled_by_hand(tokenizer, "" if both else read, held)]
     new = []
     while not new or new[-1] != end:
         with torch.no_grad():

@@ -33,6 +33,13 @@ class Spelling(NamedTuple):
         rest = [sum(nlargest(self.length - 1, lengths)) for lengths in others]
         return max(len(ids) + more for ids, more in zip(self.first, rest, strict=True))
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether only an end token can tell that an answer is complete: its last item may go on as another one."""
+        last = self.later if self.length > 1 else self.first
+        starts = {ids[:place] for ids in last for place in range(1, len(ids))}
+        return self.length < len(last) and not starts.isdisjoint(last)
+
 
 def check_held(max_tokens: int, stop: Sequence[str], spellings: Iterable[Spelling]) -> None:
     """Whether every answer that is held to a permutation can be written to its end.

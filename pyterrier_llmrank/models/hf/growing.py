@@ -30,9 +30,7 @@ class Growing:
         shared: How many tokens all sequences begin with that were read once for all.
     """
 
-    def __init__(
-        self, loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], pad: int
-    ) -> None:
+    def __init__(self, loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], pad: int) -> None:
         self._loaded, self._pad = loaded, pad
         self._both = bool(loaded.network.config.is_encoder_decoder)
         self._cache, self._gaps = new_cache(loaded), gaps_allowed(loaded)

@@ -88,9 +88,7 @@ def write(
     return results
 
 
-def _inputs(
-    loaded: Loaded, sequences: Sequence[list[int]], start: list[int]
-) -> tuple[dict[str, Any], int, int]:
+def _inputs(loaded: Loaded, sequences: Sequence[list[int]], start: list[int]) -> tuple[dict[str, Any], int, int]:
     """Arguments of ``generate``; how many leading ids of its output are not new; how many were read once for all."""
     import torch
 

@@ -14,6 +14,7 @@ from pyterrier_llmrank.models.hf.hub import failure
 from pyterrier_llmrank.models.hf.loading import Checkpoint, _check_head, _resolved
 
 from .adapters import check_fit
+from .options import drafts
 from .processor import PROCESSOR
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def load(checkpoint: Checkpoint, max_length: int | None, options: Mapping[str, A
     with explained(base.name):
         config = _config(base)
         arguments = {**_arguments(base, adapter, max_length), **options}
-        if "speculative_config" not in options:  # which takes no processors of logits
+        if not drafts(options):
             arguments["logits_processors"] = [*options.get("logits_processors", ()), PROCESSOR]
         if adapter is not None:
             check_fit(adapter, base, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_llmrank.core import Usage
@@ -9,11 +10,21 @@ from pyterrier_llmrank.errors import ModelError
 from pyterrier_llmrank.models.base import Generation
 from pyterrier_llmrank.models.hf.constraints import Path, Spelling
 
+from .engine import Loaded
 from .processor import TOLD
 from .reading import usage_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def write_held(
+    loaded: Loaded, sequences: Sequence[list[int]], spellings: Sequence[Spelling], drawn: Sequence[Mapping[str, Any]]
+) -> list[Generation]:
+    """Answers to sequences, each held to its spelling and drawn in its own manner (see ``writing.manners``)."""
+    outputs = loaded.run(sequences, [{**held(one), **own} for one, own in zip(spellings, drawn, strict=True)])
+    tokenizer = loaded.engine.tokenizer
+    return [written_held(output, tokenizer, one) for output, one in zip(outputs, spellings, strict=True)]
 
 
 def held(spelling: Spelling) -> dict[str, Any]:

@@ -13,32 +13,20 @@ import numpy as np
 from pyterrier_llmrank.core import Prompt, brief
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
-from pyterrier_llmrank.models.hf.constraints import Spelling, check_held, spelled
+from pyterrier_llmrank.models.hf.constraints import check_held, spelled
 from pyterrier_llmrank.models.hf.loading import Checkpoint
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.stopping import check_stops
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
 from .engine import Loaded, load
-from .holding import held, written_held
+from .holding import write_held
+from .options import DRAFTING, check_options, drafts
 from .reading import Read, read_along, read_next
 from .writing import manners, written
 
 NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"
 DTYPES = ("float32", "bfloat16", "float16")
-OURS = {  # arguments of ``vllm.LLM`` that are set here, and what to use instead
-    "model": "name=",
-    "tokenizer": "name= or adapter=",
-    "revision": "revision=",
-    "tokenizer_revision": "revision=",
-    "dtype": "dtype=",
-    "max_model_len": "max_length=",
-    "trust_remote_code": "trust_remote_code=",
-    "generation_config": "sampling= of what asks for text",
-    "runner": "CrossEncoder or BiEncoder for models that write nothing",
-    "logprobs_mode": "HFModel for logits",
-    "skip_tokenizer_init": "HFModel for models without a tokenizer",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,9 +82,7 @@ class VLLMModel:
             raise ConfigurationError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.max_length is not None and self.max_length < 2:
             raise ConfigurationError(f"max_length must be at least 2 tokens, got {self.max_length}")
-        for name in self.engine:
-            if name in OURS:
-                raise ConfigurationError(f"engine must not hold {name!r}, which VLLMModel sets; use {OURS[name]}")
+        check_options(self.engine)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self.name, self.revision, None, self.dtype, self.trust_remote_code, self.adapter)
@@ -112,8 +98,8 @@ class VLLMModel:
     @property
     def can(self) -> frozenset[Primitive]:
         """Everything but attention, which vLLM shows nobody; drafts leave no say in what is written."""
-        held: set[Primitive] = set() if "speculative_config" in self.engine else {"constrained"}
-        return frozenset({"choices", "continuation", "generate", *held})
+        told: tuple[Primitive, ...] = ("choices", "continuation", "generate")
+        return frozenset(told) if drafts(self.engine) else frozenset((*told, "constrained"))
 
     @property
     def context(self) -> int:
@@ -215,30 +201,15 @@ class VLLMModel:
         drawn = manners(sampling, seeds, len(prompts))
         rendered, ids = self._ready(prompts, max_tokens)
         if constraint is not None:
-            return self._held(ids, [spelled(self._text, one, constraint) for one in rendered], max_tokens, stop, drawn)
+            if "constrained" not in self.can:
+                raise Unsupported(f"{self.name} in vLLM {DRAFTING}")
+            spellings = [spelled(self._text, one, constraint) for one in rendered]
+            check_held(max_tokens, stop, spellings)
+            return write_held(self._loaded, ids, spellings, drawn)
         # a stop text may be a control token
         shared = {"max_tokens": max_tokens, "stop": list(stop), "skip_special_tokens": False}
         outputs = self._loaded.run(ids, [shared | own for own in drawn])
         return [written(output, self._text.tokenizer, stop) for output in outputs]
-
-    def _held(
-        self,
-        ids: Sequence[list[int]],
-        spellings: Sequence[Spelling],
-        max_tokens: int,
-        stop: Sequence[str],
-        drawn: Sequence[dict[str, Any]],
-    ) -> list[Generation]:
-        """Answers that are held to permutations."""
-        if "constrained" not in self.can:
-            raise Unsupported(
-                f"{self.name} in vLLM with speculative_config holds no answer to a permutation; leave that out of "
-                "engine, or use decode='generate'"
-            )
-        check_held(max_tokens, stop, spellings)
-        params = [{**held(spelling), **own} for spelling, own in zip(spellings, drawn, strict=True)]
-        outputs = self._loaded.run(ids, params)
-        return [written_held(one, self._text.tokenizer, own) for one, own in zip(outputs, spellings, strict=True)]
 
     def _ready(self, prompts: Sequence[Prompt], reserve: int = 1) -> tuple[list[Rendered], list[list[int]]]:
         """Prompts as text and as ids, none longer than the context allows."""
