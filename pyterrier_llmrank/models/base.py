@@ -60,6 +60,10 @@ class Permutation:
         if self.length is not None and not 1 <= self.length <= len(self.items):
             raise ConfigurationError(f"length must be 1 to {len(self.items)}, the number of items, got {self.length}")
 
+    def text(self, named: Sequence[int]) -> str:
+        """The answer that names these items, by their places."""
+        return self.between.join(self.items[place] for place in named)
+
 
 class ChoiceScores(NamedTuple):
     """How probable each label is as the next token.

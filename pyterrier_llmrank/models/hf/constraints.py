@@ -57,6 +57,13 @@ def check_held(max_tokens: int, stop: Sequence[str], spellings: Iterable[Spellin
         )
 
 
+def spellings(text: TextSide, rendered: Sequence[Rendered], permutation: Permutation) -> list[Spelling]:
+    """How the items are tokenised after each prompt, worked out once for those that end alike; see ``spelled``."""
+    keys = [(one.text[-TAIL:], one.answer[-TAIL:], one.glue) for one in rendered]
+    known = {key: spelled(text, one, permutation) for key, one in dict(zip(keys, rendered, strict=True)).items()}
+    return [known[key] for key in keys]
+
+
 def spelled(text: TextSide, rendered: Rendered, permutation: Permutation) -> Spelling:
     """How the items are tokenised after this prompt.
 
@@ -72,7 +79,8 @@ def spelled(text: TextSide, rendered: Rendered, permutation: Permutation) -> Spe
         if twin < place:
             raise LabelError(
                 f"the identifiers {items[twin]!r} and {items[place]!r} are the same after this prompt: "
-                f"{text.tokenizer.convert_ids_to_tokens(list(one))}; use other labels, or a model with another tokenizer"
+                f"{text.tokenizer.convert_ids_to_tokens(list(one))}; use other labels, or a model with another "
+                "tokenizer"
             )
     return Spelling(first, later, permutation.length or len(items))
 
@@ -97,16 +105,17 @@ class Path:
     Attributes:
         done: Whether it is complete.
         tokens: What was written, without an end token.
+        named: The items that were, by their places.
         ends: Tokens that end an answer.
     """
 
     def __init__(self, spelling: Spelling, ends: Collection[int]) -> None:
         self.tokens: list[int] = []
+        self.named: list[int] = []
         self.done = False
         self.ends = frozenset(ends)
         self._spelling = spelling
         self._left = set(range(len(spelling.first)))
-        self._named = 0
         self._written: tuple[int, ...] = ()  # of the item under way
 
     def allowed(self) -> set[int]:
@@ -117,7 +126,7 @@ class Path:
         tokens = {ids[place] for ids in self._open() if len(ids) > place}
         whole = self._whole()
         if whole is not None:  # the item may end here, though another one goes on
-            last = self._named + 1 == self._spelling.length
+            last = len(self.named) + 1 == self._spelling.length
             tokens |= self.ends if last else {self._spelling.later[item][0] for item in self._left - {whole}}
         return tokens
 
@@ -143,17 +152,17 @@ class Path:
 
     def _open(self) -> list[tuple[int, ...]]:
         """Spellings of the items left that begin as what was written."""
-        spellings, place = self._spelling.later if self._named else self._spelling.first, len(self._written)
+        spellings, place = self._spelling.later if self.named else self._spelling.first, len(self._written)
         return [spellings[item] for item in self._left if spellings[item][:place] == self._written]
 
     def _whole(self) -> int | None:
         """The item that was written to its end, if one was."""
-        spellings = self._spelling.later if self._named else self._spelling.first
+        spellings = self._spelling.later if self.named else self._spelling.first
         return next((item for item in self._left if spellings[item] == self._written), None)
 
     def _name(self, item: int | None) -> None:
         assert item is not None, "a token that was not allowed"
+        self.named.append(item)
         self._left.discard(item)
-        self._named += 1
         self._written = ()
-        self.done = self._named == self._spelling.length
+        self.done = len(self.named) == self._spelling.length

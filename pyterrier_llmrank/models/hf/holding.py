@@ -7,17 +7,31 @@ one pass, on the way to the next choice. An answer of n items whose names differ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .batching import Budget, in_batches, plan, plan_alike
 from .constraints import Path, Spelling
 from .growing import Growing, gaps_allowed
 from .loading import Loaded
 from .sampling import processors
-from .writing import Manner, Written, end_tokens, pad_token
+from .writing import Manner, end_tokens, pad_token
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Held(NamedTuple):
+    """What was written after one sequence.
+
+    Attributes:
+        named: Items of the permutation, by their places.
+        tokens: New token ids.
+        cached: How many tokens of the sequence were read before, for another one.
+    """
+
+    named: list[int]
+    tokens: list[int]
+    cached: int
 
 
 def write_held(
@@ -27,7 +41,7 @@ def write_held(
     budget: Budget,
     manner: Manner,
     spellings: Sequence[Spelling],
-) -> list[Written]:
+) -> list[Held]:
     """What follows each sequence: all of its permutation, and no end token.
 
     Args:
@@ -41,7 +55,7 @@ def write_held(
     import torch
 
     ends, pad = end_tokens(loaded), pad_token(loaded)
-    results: dict[int, Written] = {}
+    results: dict[int, Held] = {}
 
     def work(batch: list[int]) -> None:
         paths = [Path(spellings[item], ends) for item in batch]
@@ -57,7 +71,7 @@ def write_held(
                     token = _chosen(own, sorted(paths[row].allowed()), draws[row])
                     rows.write(row, [*paths[row].write(token), *paths[row].forced()])
         for row, (item, path) in enumerate(zip(batch, paths, strict=True)):
-            results[item] = Written(path.tokens, rows.shared if row else 0)
+            results[item] = Held(path.named, path.tokens, rows.shared if row else 0)
 
     lengths = [len(ids) + spelling.most for ids, spelling in zip(sequences, spellings, strict=True)]
     planned = plan_alike(sequences) if gaps_allowed(loaded) else plan

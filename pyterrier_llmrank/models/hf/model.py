@@ -12,7 +12,7 @@ from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 
-from .constraints import check_held, spelled
+from .constraints import check_held, spellings
 from .holding import write_held
 from .local import Local
 from .prefixes import common_prefix
@@ -152,19 +152,21 @@ class HFModel(Local):
         rendered, ids = self._ready(prompts, max_tokens)
         starts = self._starts(rendered)
         manner = Manner(max_tokens, stop, sampling, seeds or ())
-        if constraint is None:
-            written = write(self._loaded, ids, starts, self._budget, manner)
-        else:
-            spellings = [spelled(self._text, one, constraint) for one in rendered]
-            check_held(max_tokens, stop, spellings)
-            written = write_held(self._loaded, ids, starts, self._budget, manner, spellings)
+        if constraint is not None:
+            held = spellings(self._text, rendered, constraint)
+            check_held(max_tokens, stop, held)
+            return [
+                Generation(constraint.text(one.named), "stop", Usage(1, len(row), one.cached, len(one.tokens)))
+                for row, one in zip(ids, write_held(self._loaded, ids, starts, self._budget, manner, held), strict=True)
+            ]
+        written = write(self._loaded, ids, starts, self._budget, manner)
         ends = end_tokens(self._loaded)
         answers = []
         for row, (new, cached) in zip(ids, written, strict=True):
             plain, whole = (str(self._loaded.tokenizer.decode(new, skip_special_tokens=skip)) for skip in (True, False))
             text, stopped = before_stop(plain, stop)
             # a stop text may be a special token
-            done = constraint or stopped or before_stop(whole, stop)[1] or new[-1] in ends
+            done = stopped or before_stop(whole, stop)[1] or new[-1] in ends
             usage = Usage(1, len(row), cached, len(new))
             answers.append(Generation(text, "stop" if done else "length", usage))
         return answers

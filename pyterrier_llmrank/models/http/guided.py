@@ -1,4 +1,8 @@
-"""Answers that a server chooses: item by item, where it can be made to write one of several texts."""
+"""Answers that a server chooses: item by item, where it can be made to write one of several texts.
+
+Whether an item is complete that another one begins with ("1", "12") is decided by the end token here, and not, as in
+answers by token id, by what would stand between two items.
+"""
 
 from __future__ import annotations
 
@@ -75,16 +79,17 @@ class Chooser(NamedTuple):
         Raises:
             Failed: The server wrote something else.
         """
-        left, answer, usage = list(held.items), "", Usage()
-        for step in range(held.length or len(held.items)):
-            options = [f"{held.between if step else prompt.glue}{item}" for item in left]
+        left, answer, usage = list(range(len(held.items))), "", Usage()
+        named: list[int] = []
+        while len(named) < (held.length or len(held.items)):
+            options = [f"{held.between if named else prompt.glue}{held.items[place]}" for place in left]
             chosen = 0
             if len(options) > 1:
-                chosen, cost = await self._choice(prompt, answer, options, drawing.fields(step))
+                chosen, cost = await self._choice(prompt, answer, options, drawing.fields(len(named)))
                 usage += cost
             answer += options[chosen]
-            left.pop(chosen)
-        return Generation(answer.removeprefix(prompt.glue), "stop", usage)
+            named.append(left.pop(chosen))
+        return Generation(held.text(named), "stop", usage)
 
     async def _choice(
         self, prompt: Rendered, answer: str, options: Sequence[str], manner: Mapping[str, Any]

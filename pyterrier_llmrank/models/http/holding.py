@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import Unsupported
 from pyterrier_llmrank.models.base import Generation, Permutation
-from pyterrier_llmrank.models.hf.constraints import Path, Spelling, check_held, spelled
+from pyterrier_llmrank.models.hf.constraints import Path, Spelling, check_held, spellings
 from pyterrier_llmrank.models.hf.sampling import processors
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
@@ -40,7 +40,7 @@ def constrained(
     """One answer per prompt, held to a permutation; see ``OpenAIModel.generate``."""
     text, by_id, guide = asker.facts.text, asker.facts.by_id, asker.facts.guide
     if text and by_id:
-        return _by_tokens(asker, text, by_id, _jobs(asker, text, prompts, max_tokens, held, drawings))
+        return _by_tokens(asker, by_id, held, _jobs(asker, text, prompts, max_tokens, held, drawings))
     assert guide is not None, "a server that was not seen to choose"
     side = untokenized()
     shown = asker.ready(text, prompts, max_tokens)[0] if text else [side.render(prompt) for prompt in prompts]
@@ -86,29 +86,29 @@ def _jobs(
         Unsupported: Only an end token could tell that an answer is complete, and none is known.
     """
     shown, rows = asker.ready(text, prompts, max_tokens)
-    spellings = [spelled(text, one, held) for one in shown]
-    check_held(max_tokens, (), spellings)
+    told = spellings(text, shown, held)
+    check_held(max_tokens, (), told)
     end = getattr(text.tokenizer, "eos_token_id", None)
-    if end is None and any(spelling.open_ended for spelling in spellings):
+    if end is None and any(spelling.open_ended for spelling in told):
         raise Unsupported(
             f"one of the identifiers {held.items!r} begins as another, and the end token of {asker.name} is not known, "
             "which alone would tell that an answer ends with it; say tokenizer=, or put identifiers in brackets"
         )
     ends = frozenset(() if end is None else (int(end),))
-    return [Job(ids, spelling, ends, drawing) for ids, spelling, drawing in zip(rows, spellings, drawings, strict=True)]
+    return [Job(ids, spelling, ends, drawing) for ids, spelling, drawing in zip(rows, told, drawings, strict=True)]
 
 
-def _by_tokens(asker: Asker, text: TextSide, by_id: ById, jobs: Sequence[Job]) -> list[Generation]:
+def _by_tokens(asker: Asker, by_id: ById, held: Permutation, jobs: Sequence[Job]) -> list[Generation]:
     """Answers that are read token by token."""
 
     async def ask(chunk: Sequence[Job]) -> list[Generation]:
-        return await by_tokens(asker.wire, asker.name, by_id, text, chunk)
+        return await by_tokens(asker.wire, asker.name, by_id, held, chunk)
 
     answers, error = asker.wire.each(ask, cut(jobs, asker.many()))
     return settled([one or NOTHING for one in answers], answers, error)
 
 
-async def by_tokens(wire: Wire, name: str, by_id: ById, text: TextSide, jobs: Sequence[Job]) -> list[Generation]:
+async def by_tokens(wire: Wire, name: str, by_id: ById, held: Permutation, jobs: Sequence[Job]) -> list[Generation]:
     """Answers to several prompts, all of which go on by one choice a request.
 
     Raises:
@@ -129,11 +129,7 @@ async def by_tokens(wire: Wire, name: str, by_id: ById, text: TextSide, jobs: Se
             paths[place].forced()
             usages[place] += read.usage
     return [
-        Generation(
-            str(text.tokenizer.decode(path.tokens, skip_special_tokens=True)),
-            "stop",
-            replace(usage, output_tokens=len(path.tokens)),
-        )
+        Generation(held.text(path.named), "stop", replace(usage, output_tokens=len(path.tokens)))
         for path, usage in zip(paths, usages, strict=True)
     ]
 

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import ModelError
-from pyterrier_llmrank.models.base import Generation
+from pyterrier_llmrank.models.base import Generation, Permutation
 from pyterrier_llmrank.models.hf.constraints import Path, Spelling
 
 from .engine import Loaded
-from .processor import TOLD
+from .processor import told
 from .reading import usage_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def write_held(
-    loaded: Loaded, sequences: Sequence[list[int]], spellings: Sequence[Spelling], drawn: Sequence[Mapping[str, Any]]
+    loaded: Loaded,
+    sequences: Sequence[list[int]],
+    permutation: Permutation,
+    spellings: Sequence[Spelling],
+    drawn: Sequence[Mapping[str, Any]],
 ) -> list[Generation]:
-    """Answers to sequences, each held to its spelling and drawn in its own manner (see ``writing.manners``)."""
-    outputs = loaded.run(sequences, [{**held(one), **own} for one, own in zip(spellings, drawn, strict=True)])
-    tokenizer = loaded.engine.tokenizer
-    return [written_held(output, tokenizer, one) for output, one in zip(outputs, spellings, strict=True)]
+    """Answers to sequences, held to a permutation as it is spelled after each; drawn as ``writing.manners`` says."""
+    params = [{"max_tokens": one.most, **told(one), **own} for one, own in zip(spellings, drawn, strict=True)]
+    outputs = loaded.run(sequences, params)
+    return [read_held(output, permutation, one) for output, one in zip(outputs, spellings, strict=True)]
 
 
-def held(spelling: Spelling) -> dict[str, Any]:
-    """Arguments of ``vllm.SamplingParams`` for an answer that is held to a spelling."""
-    told = [list(map(list, spelling.first)), list(map(list, spelling.later)), spelling.length]
-    return {"max_tokens": spelling.most, "extra_args": {TOLD: told}}
-
-
-def written_held(output: Any, tokenizer: PreTrainedTokenizerBase, spelling: Spelling) -> Generation:  # noqa: ANN401
+def read_held(output: Any, permutation: Permutation, spelling: Spelling) -> Generation:  # noqa: ANN401 - vLLM's
     """An answer as every model gives it, from one of vLLM's; without the end token, which vLLM may have written.
 
     Raises:
@@ -47,4 +42,4 @@ def written_held(output: Any, tokenizer: PreTrainedTokenizerBase, spelling: Spel
     if not path.done:
         raise ModelError(f"vLLM broke off an answer that is held to a permutation: {answer.finish_reason}")
     usage = usage_of(output) + Usage(output_tokens=len(path.tokens))
-    return Generation(str(tokenizer.decode(path.tokens, skip_special_tokens=True)), "stop", usage)
+    return Generation(permutation.text(path.named), "stop", usage)

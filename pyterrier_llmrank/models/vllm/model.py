@@ -13,7 +13,7 @@ import numpy as np
 from pyterrier_llmrank.core import Prompt, brief
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
-from pyterrier_llmrank.models.hf.constraints import check_held, spelled
+from pyterrier_llmrank.models.hf.constraints import check_held, spellings
 from pyterrier_llmrank.models.hf.loading import Checkpoint
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.stopping import check_stops
@@ -203,9 +203,9 @@ class VLLMModel:
         if constraint is not None:
             if "constrained" not in self.can:
                 raise Unsupported(f"{self.name} in vLLM {DRAFTING}")
-            spellings = [spelled(self._text, one, constraint) for one in rendered]
-            check_held(max_tokens, stop, spellings)
-            return write_held(self._loaded, ids, spellings, drawn)
+            own = spellings(self._text, rendered, constraint)
+            check_held(max_tokens, stop, own)
+            return write_held(self._loaded, ids, constraint, own, drawn)
         # a stop text may be a control token
         shared = {"max_tokens": max_tokens, "stop": list(stop), "skip_special_tokens": False}
         outputs = self._loaded.run(ids, [shared | own for own in drawn])

@@ -18,7 +18,11 @@ PROCESSOR = f"{__name__}:Holding"
 """What ``vllm.LLM`` is given: the class below, by name, for the processes that it may start."""
 
 TOLD = "llmrank_spelling"
-"""Under this name a request tells its spelling: first, later, length."""
+
+
+def told(spelling: Spelling) -> dict[str, Any]:
+    """Arguments of ``vllm.SamplingParams`` by which a request tells its spelling."""
+    return {"extra_args": {TOLD: [list(map(list, spelling.first)), list(map(list, spelling.later)), spelling.length]}}
 
 
 class Held:
@@ -60,10 +64,10 @@ def _processor() -> type:
 
         def new_req_logits_processor(self, params: Any) -> Held | None:  # noqa: ANN401 - vLLM is imported lazily
             """What is done to the logits of a request; nothing where it tells no spelling."""
-            told = (params.extra_args or {}).get(TOLD)
-            if told is None:
+            own = (params.extra_args or {}).get(TOLD)
+            if own is None:
                 return None
-            first, later, length = told
+            first, later, length = own
             spelling = Spelling(list(map(tuple, first)), list(map(tuple, later)), length)
             return Held(Path(spelling, params.all_stop_token_ids))
 
