@@ -62,8 +62,8 @@ class ListPrompt:
 
     Args:
         labels: Identifiers: "numbers" from 1, or "letters" from A (at most 26 documents).
-        decode: "generate", "first" or "constrained"; by default "first" for letters and "generate" for numbers, of which only 1 to 9
-            differ in their first token.
+        decode: "generate", "first" or "constrained"; by default "first" for letters and "generate" for numbers, of
+            which only 1 to 9 differ in their first token.
         top_k: With ``decode="constrained"``, how many of a window's best are named; all by default. The rest keeps its
             order.
         legacy: Whether written answers are read exactly as rank_llm 0.25.7 does, every number in them included.
