@@ -329,7 +329,9 @@ def test_one_pass_needs_no_more_of_a_window_than_it_carries_on_for_the_head_of_t
 def test_less_than_that_is_not_enough():
     """Else the law above would say nothing: a window of 4 that names 1 loses what it should have carried on."""
     relevance = [0, 0, 0, 0, 9, 8]
-    best = lambda groups: [
-        np.where(np.arange(len(g)) == np.argmax([relevance[i] for i in g]), 1.0, np.nan) for g in groups
-    ]  # noqa: E731, E501
+
+    def best(groups):
+        tops = [max(group, key=relevance.__getitem__) for group in groups]
+        return [np.where(np.array(group) == top, 1.0, np.nan) for group, top in zip(groups, tops, strict=True)]
+
     assert descending(range(6), run(SlidingWindow(4, 2)(6, 2), best))[:2] == [4, 0]
