@@ -43,7 +43,7 @@ def running(command, folder, port):
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
     try:
-        for _ in range(1200):
+        for _ in range(3600):
             if process.poll() is not None:
                 pytest.fail(f"the server does not start: {log.read_text()[-600:]}")
             try:
@@ -51,6 +51,8 @@ def running(command, folder, port):
                 break
             except OSError:
                 time.sleep(0.1)
+        else:
+            pytest.fail(f"the server does not answer: {log.read_text()[-600:]}")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
