@@ -173,6 +173,7 @@ class Model(Protocol):
             stop: Texts that end an answer; the answer is what came before the first of them.
             sampling: How tokens are drawn; greedily by default.
             seeds: One per prompt, with ``sampling``: an answer depends on its own seed alone.
-            constraint: What every answer is held to, for models that can do "constrained".
+            constraint: What every answer is held to, for models that can do "constrained": it is whole, so that
+                ``max_tokens`` must be enough for the longest one, and no stop text is taken.
         """
         ...

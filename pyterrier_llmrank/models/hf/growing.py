@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .batching import Planner, plan, plan_alike
 from .loading import Loaded
 from .prefixes import WORTH, common_prefix
 from .reading import logits_at, right_padded
@@ -85,6 +86,11 @@ def new_cache(loaded: Loaded) -> Any:  # noqa: ANN401 - transformers is imported
     if not config.is_encoder_decoder:
         return DynamicCache(config=config)
     return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+
+
+def planner(loaded: Loaded, sequences: Sequence[list[int]]) -> Planner:
+    """How batches are made of sequences: those that begin alike go together where that saves reading it again."""
+    return plan_alike(sequences) if gaps_allowed(loaded) else plan
 
 
 def gaps_allowed(loaded: Loaded) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .batching import Budget, in_batches, plan, plan_alike
+from .batching import Budget, in_batches
 from .constraints import Path, Spelling
-from .growing import Growing, gaps_allowed
+from .growing import Growing, planner
 from .loading import Loaded
 from .sampling import processors
 from .writing import Manner, end_tokens, pad_token
@@ -63,20 +63,24 @@ def write_held(
         draws = [processors(manner.sampling, own, loaded.device) for own in seeds]
         with torch.inference_mode():
             rows = Growing(loaded, [sequences[item] for item in batch], [starts[item] for item in batch], pad)
-            for row, path in enumerate(paths):
-                rows.write(row, path.forced())
-            while left := [row for row, path in enumerate(paths) if not path.done]:
-                ready, logits = rows.run(left)
-                for row, own in zip(ready, logits.float(), strict=True):
-                    token = _chosen(own, sorted(paths[row].allowed()), draws[row])
-                    rows.write(row, [*paths[row].write(token), *paths[row].forced()])
+            _grow(rows, paths, draws)
         for row, (item, path) in enumerate(zip(batch, paths, strict=True)):
             results[item] = Held(path.named, path.tokens, rows.shared if row else 0)
 
     lengths = [len(ids) + spelling.most for ids, spelling in zip(sequences, spellings, strict=True)]
-    planned = plan_alike(sequences) if gaps_allowed(loaded) else plan
-    in_batches(lengths, [1] * len(sequences), budget, work, planned)
+    in_batches(lengths, [1] * len(sequences), budget, work, planner(loaded, sequences))
     return [results[item] for item in range(len(sequences))]
+
+
+def _grow(rows: Growing, paths: Sequence[Path], draws: Sequence[Sequence[Any]]) -> None:
+    """Writes every row to the end of its path."""
+    for row, path in enumerate(paths):
+        rows.write(row, path.forced())
+    while left := [row for row, path in enumerate(paths) if not path.done]:
+        ready, logits = rows.run(left)
+        for row, own in zip(ready, logits.float(), strict=True):
+            token = _chosen(own, sorted(paths[row].allowed()), draws[row])
+            rows.write(row, [*paths[row].write(token), *paths[row].forced()])
 
 
 def _chosen(logits: Tensor, allowed: Sequence[int], draws: Sequence[Any]) -> int:

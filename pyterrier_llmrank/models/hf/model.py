@@ -153,12 +153,7 @@ class HFModel(Local):
         starts = self._starts(rendered)
         manner = Manner(max_tokens, stop, sampling, seeds or ())
         if constraint is not None:
-            held = spellings(self._text, rendered, constraint)
-            check_held(max_tokens, stop, held)
-            return [
-                Generation(constraint.text(one.named), "stop", Usage(1, len(row), one.cached, len(one.tokens)))
-                for row, one in zip(ids, write_held(self._loaded, ids, starts, self._budget, manner, held), strict=True)
-            ]
+            return self._held(rendered, ids, starts, manner, constraint)
         written = write(self._loaded, ids, starts, self._budget, manner)
         ends = end_tokens(self._loaded)
         answers = []
@@ -170,6 +165,23 @@ class HFModel(Local):
             usage = Usage(1, len(row), cached, len(new))
             answers.append(Generation(text, "stop" if done else "length", usage))
         return answers
+
+    def _held(
+        self,
+        rendered: Sequence[Rendered],
+        ids: Sequence[list[int]],
+        starts: Sequence[list[int]],
+        manner: Manner,
+        permutation: Permutation,
+    ) -> list[Generation]:
+        """Answers that are held to a permutation."""
+        own = spellings(self._text, rendered, permutation)
+        check_held(manner.max_tokens, manner.stop, own)
+        written = write_held(self._loaded, ids, starts, self._budget, manner, own)
+        return [
+            Generation(permutation.text(one.named), "stop", Usage(1, len(row), one.cached, len(one.tokens)))
+            for row, one in zip(ids, written, strict=True)
+        ]
 
     def next_tokens(self, prompts: Sequence[Prompt], k: int) -> list[list[tuple[str, float]]]:
         """The ``k`` likeliest next tokens of each prompt, likeliest first: text and natural log-probability.

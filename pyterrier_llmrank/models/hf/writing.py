@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from pyterrier_llmrank.models.base import Sampling
 
-from .batching import Budget, in_batches, plan, plan_alike
-from .growing import gaps_allowed, new_cache, share
+from .batching import Budget, in_batches
+from .growing import new_cache, planner, share
 from .loading import Loaded
 from .sampling import processors
 from .stopping import StopTexts
@@ -48,8 +48,6 @@ def write(
 ) -> list[Written]:
     """What follows each sequence, up to and with the end token or stop text where the network came to one.
 
-    What all sequences of a batch begin with is read once, and those that begin alike share a batch.
-
     Args:
         loaded: Network and tokenizer.
         sequences: What the network reads.
@@ -83,7 +81,7 @@ def write(
     for start in dict.fromkeys(map(tuple, starts)):  # what differs there cannot be padded; it hardly ever does
         chosen = [item for item, own in enumerate(starts) if tuple(own) == start]
         lengths = [len(sequences[item]) + manner.max_tokens for item in chosen]
-        planned = plan_alike([sequences[item] for item in chosen]) if gaps_allowed(loaded) else plan
+        planned = planner(loaded, [sequences[item] for item in chosen])
         in_batches(lengths, [1] * len(chosen), budget, partial(work, list(start), chosen), planned)
     return results
 
