@@ -8,7 +8,6 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,13 +22,9 @@ from pyterrier_llmrank.errors import (
     ModelError,
     ModelNotFound,
     PromptTooLong,
-    Unsupported,
 )
 from pyterrier_llmrank.models import Permutation, Sampling, VLLMModel
-from pyterrier_llmrank.models.hf.constraints import Spelling, spelled
 from pyterrier_llmrank.models.vllm import reading
-from pyterrier_llmrank.models.vllm.holding import read_held
-from pyterrier_llmrank.models.vllm.processor import told
 from pyterrier_llmrank.models.vllm.reading import Read, read_next
 from pyterrier_llmrank.models.vllm.writing import manners
 from pyterrier_llmrank.prompts import ListPrompt, YesNo
@@ -237,19 +232,6 @@ HELD = [
 ]
 
 
-def test_an_engine_that_drafts_holds_nothing_and_says_so(folder):
-    drafting = VLLMModel(folder, engine={"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}})
-    assert drafting.can == {"choices", "continuation", "generate"}
-    with pytest.raises(Unsupported, match="does not offer; use decode='generate'"):
-        Prompted(ListPrompt(decode="constrained"), drafting)
-
-
-def test_an_answer_that_was_not_held_is_no_answer():
-    output = SimpleNamespace(outputs=[SimpleNamespace(token_ids=[5, 6], finish_reason="length")])
-    with pytest.raises(ModelError, match="vLLM broke off an answer that is held to a permutation: length"):
-        read_held(output, HELD[4], Spelling([(5, 6, 7)], [(8, 5, 6, 7)], 1))
-
-
 @with_vllm
 @pytest.mark.parametrize("held", HELD)
 def test_what_is_held_to_a_permutation_equals_what_transformers_writes(model, folder, held):
@@ -264,30 +246,12 @@ def test_what_is_held_to_a_permutation_equals_what_transformers_writes(model, fo
 
 
 @with_vllm
-def test_other_permutations_share_a_batch(model):
-    """Rows come and go at their own time."""
-    rows = model._text.prompts([model._text.render(prompt) for prompt in PROMPTS])
-    rendered = [model._text.render(prompt) for prompt in PROMPTS]
-    spells = [spelled(model._text, one, held) for one, held in zip(rendered, HELD, strict=False)]
-    params = [{"max_tokens": spell.most, **told(spell)} for spell in spells]
-    params[1] = {"max_tokens": 9}
-    outputs = model._loaded.run(rows, params)
-    for place in (0, 2, 3):
-        [alone] = model.generate([PROMPTS[place]], max_tokens=90, constraint=HELD[place])
-        assert read_held(outputs[place], HELD[place], spells[place]).text == alone.text
-    assert outputs[1].outputs[0].token_ids == model._loaded.run([rows[1]], [{"max_tokens": 9}])[0].outputs[0].token_ids
-
-
-@with_vllm
-def test_it_runs_no_longer_than_the_answer(model):
-    """An end token is written where an answer is shorter than the longest one, and then nothing."""
-    held = HELD[3]
-    one = model._text.render(PROMPTS[0])
-    spell = spelled(model._text, one, held)
-    [output] = model._loaded.run(model._text.prompts([one]), [{"max_tokens": 90, **told(spell)}])
-    [written] = model.generate(PROMPTS[:1], max_tokens=90, constraint=held)
-    assert len(output.outputs[0].token_ids) == written.usage.output_tokens + 1
-    assert output.outputs[0].finish_reason == "stop"
+def test_all_answers_go_on_together_by_one_choice_a_call(model, monkeypatch):
+    watched = Watched(model._loaded.engine.llm)
+    monkeypatch.setattr(model._loaded.engine, "_llm", watched)
+    held = Permutation(tuple("CDEF"))
+    model.generate(PROMPTS, max_tokens=90, constraint=held)
+    assert list(map(len, watched.asked)) == [4, 4, 4]  # four prompts; the last of four letters is no choice
 
 
 @with_vllm

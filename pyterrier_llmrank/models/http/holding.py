@@ -19,7 +19,7 @@ from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import Unsupported
 from pyterrier_llmrank.models.base import Generation, Permutation
 from pyterrier_llmrank.models.hf.constraints import Path, Spelling, check_held, spellings
-from pyterrier_llmrank.models.hf.sampling import processors
+from pyterrier_llmrank.models.hf.sampling import drawn_from, processors
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
 from .asking import Asker, settled
@@ -136,12 +136,7 @@ async def by_tokens(wire: Wire, name: str, by_id: ById, held: Permutation, jobs:
 
 def _chosen(read: Read, own: Sequence[int], draws: Sequence[Any]) -> int:
     """The place in ``own`` of the token to go on with: one that the server told of, as the others are less likely."""
-    import torch
-
     values: NDArray[np.float64] = np.where(read.missing[own], -np.inf, read.logprobs[own])
     if np.isneginf(values).all():
         raise Failed(f"the server tells nothing of {len(own)} tokens, one of which has to come next")
-    scores = torch.tensor(values)[None]
-    for draw in draws:
-        scores = draw(None, scores)
-    return int(scores.argmax())
+    return drawn_from(values, draws)

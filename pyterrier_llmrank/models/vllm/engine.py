@@ -14,8 +14,6 @@ from pyterrier_llmrank.models.hf.hub import failure
 from pyterrier_llmrank.models.hf.loading import Checkpoint, _check_head, _resolved
 
 from .adapters import check_fit
-from .options import drafts
-from .processor import PROCESSOR
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -156,8 +154,6 @@ def load(checkpoint: Checkpoint, max_length: int | None, options: Mapping[str, A
     with explained(base.name):
         config = _config(base)
         arguments = {**_arguments(base, adapter, max_length), **options}
-        if not drafts(options):
-            arguments["logits_processors"] = [*options.get("logits_processors", ()), PROCESSOR]
         if adapter is not None:
             check_fit(adapter, base, config)
     engine = _shared.setdefault(repr(sorted(arguments.items())), Engine(arguments))

@@ -1,18 +1,23 @@
-"""Answers of vLLM that are held to a permutation: how they are asked for and read; ``processor`` holds them."""
+"""Answers of vLLM that are held to a permutation: by the log-probabilities of what may come next, once a choice.
+
+vLLM's own ways to change logits differ between its model runners, and none of them skips what leaves no choice. Here
+all answers of a call go on together: every request tells of the tokens that are allowed, and what it goes on from is in
+the prefix cache but for the tokens of the last block.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pyterrier_llmrank.core import Usage
-from pyterrier_llmrank.errors import ModelError
 from pyterrier_llmrank.models.base import Generation, Permutation
 from pyterrier_llmrank.models.hf.constraints import Path, Spelling
+from pyterrier_llmrank.models.hf.sampling import drawn_from
 
 from .engine import Loaded
-from .processor import told
-from .reading import usage_of
+from .reading import Read, read_next
 
 
 def write_held(
@@ -20,26 +25,35 @@ def write_held(
     sequences: Sequence[list[int]],
     permutation: Permutation,
     spellings: Sequence[Spelling],
-    drawn: Sequence[Mapping[str, Any]],
+    draws: Sequence[Sequence[Any]],
 ) -> list[Generation]:
-    """Answers to sequences, held to a permutation as it is spelled after each; drawn as ``writing.manners`` says."""
-    params = [{"max_tokens": one.most, **told(one), **own} for one, own in zip(spellings, drawn, strict=True)]
-    outputs = loaded.run(sequences, params)
-    return [read_held(output, permutation, one) for output, one in zip(outputs, spellings, strict=True)]
+    """Answers to sequences, held to a permutation as it is spelled after each; drawn by ``sampling.processors``."""
+    ends = end_tokens(loaded)
+    paths = [Path(spelling, ends) for spelling in spellings]
+    first: dict[int, Usage] = {}
+    for path in paths:
+        path.forced()
+    while left := [place for place, path in enumerate(paths) if not path.done]:
+        rows = [[*sequences[place], *paths[place].tokens] for place in left]
+        allowed = [sorted(paths[place].allowed()) for place in left]
+        reads = [Read(row, len(row), tokens) for row, tokens in zip(rows, allowed, strict=True)]
+        for place, tokens, (logprobs, usage) in zip(left, allowed, read_next(loaded, reads), strict=True):
+            paths[place].write(tokens[drawn_from(logprobs, draws[place])])
+            paths[place].forced()
+            first.setdefault(place, usage)
+    return [
+        Generation(
+            permutation.text(path.named),
+            "stop",
+            replace(first.get(place, Usage()), calls=1, prompt_tokens=len(ids), output_tokens=len(path.tokens)),
+        )
+        for place, (ids, path) in enumerate(zip(sequences, paths, strict=True))
+    ]
 
 
-def read_held(output: Any, permutation: Permutation, spelling: Spelling) -> Generation:  # noqa: ANN401 - vLLM's
-    """An answer as every model gives it, from one of vLLM's; without the end token, which vLLM may have written.
-
-    Raises:
-        ModelError: It is not what it was held to: an engine that does not run what it is given.
-    """
-    [answer] = output.outputs
-    path = Path(spelling, ())
-    for token in answer.token_ids:
-        if not path.done:
-            path.write(token)
-    if not path.done:
-        raise ModelError(f"vLLM broke off an answer that is held to a permutation: {answer.finish_reason}")
-    usage = usage_of(output) + Usage(output_tokens=len(path.tokens))
-    return Generation(permutation.text(path.named), "stop", usage)
+def end_tokens(loaded: Loaded) -> Collection[int]:
+    """Ids that end an answer: the tokenizer's, and those of the checkpoint's generation configuration."""
+    told = loaded.engine.llm.model_config.try_get_generation_config().get("eos_token_id")
+    ends = {told} if isinstance(told, int) else set(told or ())
+    own = loaded.engine.tokenizer.eos_token_id
+    return ends if own is None else {*ends, int(own)}

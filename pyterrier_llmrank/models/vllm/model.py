@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from pyterrier_llmrank.core import Prompt, brief
-from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong, Unsupported
+from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 from pyterrier_llmrank.models.hf.constraints import check_held, spellings
 from pyterrier_llmrank.models.hf.loading import Checkpoint
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
+from pyterrier_llmrank.models.hf.sampling import processors
 from pyterrier_llmrank.models.hf.stopping import check_stops
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
 from .engine import Loaded, load
 from .holding import write_held
-from .options import DRAFTING, check_options, drafts
+from .options import check_options
 from .reading import Read, read_along, read_next
 from .writing import manners, written
 
@@ -97,9 +98,8 @@ class VLLMModel:
 
     @property
     def can(self) -> frozenset[Primitive]:
-        """Everything but attention, which vLLM shows nobody; drafts leave no say in what is written."""
-        told: tuple[Primitive, ...] = ("choices", "continuation", "generate")
-        return frozenset(told) if drafts(self.engine) else frozenset((*told, "constrained"))
+        """Everything but attention, which vLLM shows nobody."""
+        return frozenset({"choices", "continuation", "generate", "constrained"})
 
     @property
     def context(self) -> int:
@@ -188,24 +188,22 @@ class VLLMModel:
         """Answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says.
 
         The tokens of a stop text are counted, but it is no part of the answer. With a constraint an answer ends with
-        its last item, and an end token is not counted.
+        its last item, and the tokens that are allowed are asked for once a choice.
 
         Raises:
             ConfigurationError: Sampling without one seed per prompt or at a temperature that vLLM does not take, a stop
                 text that is empty, or a constraint with a stop text or a limit that could cut an answer off.
             LabelError: Two items of a constraint are the same to the tokenizer.
-            Unsupported: A constraint for an engine that drafts (``speculative_config``).
             PromptTooLong: A prompt with its answer exceeds the context.
         """
         check_stops(stop)
         drawn = manners(sampling, seeds, len(prompts))
         rendered, ids = self._ready(prompts, max_tokens)
         if constraint is not None:
-            if "constrained" not in self.can:
-                raise Unsupported(f"{self.name} in vLLM {DRAFTING}")
             own = spellings(self._text, rendered, constraint)
             check_held(max_tokens, stop, own)
-            return write_held(self._loaded, ids, constraint, own, drawn)
+            draws = [processors(sampling, [seed], "cpu") for seed in (seeds if sampling and seeds else [0] * len(ids))]
+            return write_held(self._loaded, ids, constraint, own, draws)
         # a stop text may be a control token
         shared = {"max_tokens": max_tokens, "stop": list(stop), "skip_special_tokens": False}
         outputs = self._loaded.run(ids, [shared | own for own in drawn])

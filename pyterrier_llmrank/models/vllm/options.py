@@ -1,4 +1,4 @@
-"""Arguments of ``vllm.LLM`` that users may give, and what follows of them."""
+"""Arguments of ``vllm.LLM`` that users may not give."""
 
 from __future__ import annotations
 
@@ -21,10 +21,6 @@ OURS = {  # arguments of ``vllm.LLM`` that are set here, and what to use instead
     "skip_tokenizer_init": "HFModel for models without a tokenizer",
 }
 
-DRAFTING = (
-    "with speculative_config holds no answer to a permutation; leave that out of engine=, or use decode='generate'"
-)
-
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuses what has an argument of its own.
@@ -35,8 +31,3 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name in OURS:
             raise ConfigurationError(f"engine must not hold {name!r}, which VLLMModel sets; use {OURS[name]}")
-
-
-def drafts(options: Mapping[str, Any]) -> bool:
-    """Whether tokens are drafted first, so that vLLM lets nobody change logits."""
-    return bool(options.get("speculative_config"))
