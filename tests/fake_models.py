@@ -16,6 +16,12 @@ def shown(prompt):
     return "\n".join(message.content for message in prompt.messages) + prompt.answer
 
 
+def any_of(held, number):
+    """One of the answers that a permutation allows."""
+    order = np.random.default_rng(number).permutation(len(held.items))
+    return held.text(order[: held.length or len(held.items)])
+
+
 @dataclass
 class HashModel:
     """Answers by a hash of what it is shown, and of the seed where it draws; a token is a character.
@@ -27,7 +33,7 @@ class HashModel:
     finish: str = "stop"
     context: int | None = None
     log_total: float = 3.0
-    can: frozenset = frozenset({"choices", "continuation", "generate"})
+    can: frozenset = frozenset({"choices", "continuation", "generate", "constrained"})
     asked: list = field(default_factory=list, compare=False, repr=False)
 
     def load(self):
@@ -60,11 +66,12 @@ class HashModel:
             for p, text in zip(prompts, texts, strict=True)
         ]
 
-    def generate(self, prompts, *, max_tokens, stop=(), sampling=None, seeds=None):
+    def generate(self, prompts, *, max_tokens, stop=(), sampling=None, seeds=None, constraint=None):
         self.asked.append(("generate", list(prompts), max_tokens, tuple(stop), sampling, seeds))
         answers = []
         for prompt, seed in zip(prompts, seeds or [0] * len(prompts), strict=True):
-            text = self.writes(zlib.crc32(f"{shown(prompt)}{seed}".encode()))[:max_tokens]
+            number = zlib.crc32(f"{shown(prompt)}{seed}".encode())
+            text = (self.writes(number) if constraint is None else any_of(constraint, number))[:max_tokens]
             answers.append(Generation(text, self.finish, Usage(1, len(shown(prompt)), output_tokens=len(text))))
         return answers
 

@@ -284,6 +284,30 @@ class SGLang(VLLM):
 
 
 @dataclass
+class Guided(VLLM):
+    """Writes one of several texts, likeliest token first; knows nothing of log-probabilities by id."""
+
+    field: str = "structured_outputs"
+
+    def told(self, ids, told, best, body, chat):
+        return super().told(ids, told, best, {**body, "logprob_token_ids": None}, chat)
+
+    def entry(self, place, ids, body, chat):
+        guide = body.get(self.field)
+        if not guide:
+            return super().entry(place, ids, body, chat)
+        end = self.model.tokenizer.eos_token_id
+        choices = guide["choice"] if self.field == "structured_outputs" else guide
+        left, new = [[*self.model.ids(text, special=False), end] for text in choices], []
+        while not new or new[-1] != end:
+            told = self.model.logprobs([*ids, *new])
+            new.append(max(sorted({one[len(new)] for one in left}), key=told.__getitem__))
+            left = [one for one in left if one[: len(new)] == new]
+        assert len(new) <= body["max_tokens"]
+        return {"index": place, "finish_reason": "stop", "text": self.model.tokenizer.decode(new[:-1])}
+
+
+@dataclass
 class Hosted(VLLM):
     """Chats only, with a few likeliest tokens by text; refuses what it does not know."""
 

@@ -210,6 +210,37 @@ def test_first_token_decoding_takes_no_more_documents_than_letters(folder):
         ListwiseLLM(folder, decode="first", window=30)
 
 
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({}, None),
+        ({"top_k": 10}, 10),
+        ({"top_k": 3}, 10),
+        ({"top_k": 15}, 15),
+        ({"top_k": 20}, None),
+        ({"top_k": 50}, None),
+        ({"top_k": 3, "passes": 2}, None),
+        ({"top_k": 3, "strategy": TopDown(20)}, None),
+        ({"top_k": 3, "window": 8, "stride": 8}, 3),
+        ({"top_k": 1, "window": 8, "stride": 6}, 2),
+    ],
+)
+def test_constrained_decoding_names_what_can_get_to_the_head_of_the_list(folder, told, named):
+    assert ListwiseLLM(folder, decode="constrained", **told).scorer.prompt == ListPrompt(
+        "numbers", "constrained", top_k=named
+    )
+
+
+def test_constrained_decoding_of_a_checkpoint_that_has_a_format_of_its_own_is_refused(checkpoint):
+    folder = checkpoint("rank_zephyr_7b_v1_full")
+    with pytest.raises(
+        ConfigurationError, match=r"writes freely; leave out decode=, or say prompt=ListPrompt\(decode="
+    ):
+        ListwiseLLM(folder, decode="constrained")
+    asked = ListwiseLLM(folder, decode="constrained", prompt=ListPrompt(decode="constrained"))
+    assert asked.scorer.prompt == ListPrompt(decode="constrained")
+
+
 @each_face
 def test_default_is_built_and_inspected_without_a_network_or_a_model(face):
     columns = ["qid", "query", "docno", "text", "score", "rank"]
@@ -258,7 +289,7 @@ def test_bad_windows_and_depths_are_said_at_once(face, folder):
         ListwiseLLM(folder, window=0)
     with pytest.raises(ConfigurationError, match="stride from 1 to 20"):
         ListwiseLLM(folder, stride=21)
-    with pytest.raises(ConfigurationError, match="'generate' or 'first'"):
+    with pytest.raises(ConfigurationError, match="'generate', 'first' or 'constrained'"):
         ListwiseLLM(folder, decode="logits")
 
 

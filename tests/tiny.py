@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -87,6 +89,11 @@ def full_logprobs(folder, ids, start=None):
     sides = {} if start is None else {"decoder_input_ids": torch.tensor([start])}
     with torch.no_grad():
         return network(input_ids=torch.tensor([ids]), **sides).logits[0].double().log_softmax(-1).numpy()
+
+
+def uncached(written):
+    """Generations without what other prompts of their batch saved them."""
+    return [one._replace(usage=replace(one.usage, cached_tokens=0)) for one in written]
 
 
 def adapter(folder, base, task, auto=transformers.AutoModelForCausalLM, *, seed=2, **options):

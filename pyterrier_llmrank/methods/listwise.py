@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pyterrier_llmrank.core import Strategy
+from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.presets.registry import Name, Options
 from pyterrier_llmrank.prompts import ListPrompt
 from pyterrier_llmrank.prompts.base import Template
@@ -31,7 +32,10 @@ class ListwiseLLM(Method):
         strategy: Which windows are asked about, in place of a sliding one, e.g. ``TopDown(20)`` or
             ``Sampled(equi_replicate(20), page_rank)``.
         decode: "generate" lets the model write the order out, by numbers; "first" reads it from the probabilities of
-            the first identifier, a letter: one forward pass, no generation, at most 26 documents a window.
+            the first identifier, a letter: one forward pass, no generation, at most 26 documents a window; with
+            "constrained" the model writes nothing but identifiers that it did not use yet, so that every window is
+            ordered completely. With ``top_k`` up to ``window``, one pass and no other strategy, it then names only as
+            many of each window as can get there (half of them by default), and the first ``top_k`` are the same.
         prompt: What is asked, in place of ``ListPrompt(decode=decode)``.
         demonstrations: Solved examples, shown before each question.
         max_doc_tokens: Tokens to keep of any document; 256 by default, or what the checkpoint was trained on.
@@ -53,7 +57,7 @@ class ListwiseLLM(Method):
         stride: int = 10,
         passes: int = 1,
         strategy: Strategy | None = None,
-        decode: Literal["generate", "first"] = "generate",
+        decode: Literal["generate", "first", "constrained"] = "generate",
         prompt: Template | None = None,
         demonstrations: Demonstrations = (),
         max_doc_tokens: int | None = None,
@@ -63,8 +67,25 @@ class ListwiseLLM(Method):
         self.window, self.stride, self.passes, self.decode = window, stride, passes, decode
         self.demonstrations, self.max_doc_tokens = demonstrations, max_doc_tokens
         self._alone(strategy, window=window, stride=stride, passes=passes)
-        letters = ListPrompt("letters" if decode == "first" else "numbers", decode)
-        scorer, known = self._asked(letters, 256, options)
+        usual = ListPrompt("letters" if decode == "first" else "numbers", decode, top_k=self._named(options))
+        scorer, known = self._asked(usual, 256, options)
+        if known is not None and decode == "constrained":
+            raise ConfigurationError(
+                f"{model} is asked as it was trained to be, and writes freely; leave out decode=, or say "
+                "prompt=ListPrompt(decode='constrained') to ask in another way"
+            )
         sliding = SlidingWindow(window, stride, passes)
-        usual = known if known is not None and sliding == SlidingWindow() else sliding
-        self._build(strategy or usual, scorer, options)
+        trained = known if known is not None and sliding == SlidingWindow() else sliding
+        self._build(strategy or trained, scorer, options)
+
+    def _named(self, options: Options) -> int | None:
+        """How many documents of a window an answer names that is held to a permutation; None for all.
+
+        The next window shows the first ``window - stride`` of this one and the rest is never seen again, so what
+        decides the first ``top_k`` of the list are those of each window and the first ``top_k`` of the last one.
+        """
+        k = options.get("top_k")
+        if self.decode != "constrained" or self.told is not None or self.passes > 1 or k is None or k < 1:
+            return None
+        named = max(self.window - self.stride, k)
+        return named if named < self.window else None

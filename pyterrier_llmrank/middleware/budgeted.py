@@ -180,7 +180,8 @@ class Meter(Wrapping):
         if request.primitive == "__call__":
             inputs = sum(len(question.docs) + 1 for question in request.columns[0])
             return Price(inputs, inputs * self._longest() if counted else 0)
-        return Price(len(request), self._tokens(request) if counted else 0)
+        times = self._times(request)
+        return Price(times * len(request), times * self._tokens(request) if counted else 0)
 
     def _longest(self) -> int:
         """Tokens of one input of a scorer.
@@ -208,6 +209,11 @@ class Meter(Wrapping):
             answers = self._sum(request.columns[1])
         read = int(sum(self.inner.lengths(prompts)))
         return read + self._sum(starts) + answers + EXTRA * len(prompts)
+
+    def _times(self, request: Request) -> int:
+        """How often a prompt is read: by a server once an item where an answer is held to a permutation."""
+        held = request.shared.get("constraint")
+        return (held.length or len(held.items)) if held and getattr(self.inner, "probed", False) else 1
 
     def _sum(self, texts: Sequence[str]) -> int:
         """Tokens of all texts."""

@@ -60,6 +60,10 @@ class Permutation:
         if self.length is not None and not 1 <= self.length <= len(self.items):
             raise ConfigurationError(f"length must be 1 to {len(self.items)}, the number of items, got {self.length}")
 
+    def text(self, named: Sequence[int]) -> str:
+        """The answer that names these items, by their places."""
+        return self.between.join(self.items[place] for place in named)
+
 
 class ChoiceScores(NamedTuple):
     """How probable each label is as the next token.
@@ -184,7 +188,8 @@ class Model(Protocol):
             stop: Texts that end an answer; the answer is what came before the first of them.
             sampling: How tokens are drawn; greedily by default.
             seeds: One per prompt, with ``sampling``: an answer depends on its own seed alone.
-            constraint: What every answer is held to, for models that can do "constrained".
+            constraint: What every answer is held to, for models that can do "constrained": it is whole, so that
+                ``max_tokens`` must be enough for the longest one, and no stop text is taken.
         """
         ...
 

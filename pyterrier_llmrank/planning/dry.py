@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, Scorer, Usage
 from pyterrier_llmrank.middleware.wrapping import Wrapping
-from pyterrier_llmrank.models import ChoiceScores, Generation, HFModel, Sampling, TokenLogprobs
+from pyterrier_llmrank.models import ChoiceScores, Generation, HFModel, Permutation, Sampling, TokenLogprobs
 from pyterrier_llmrank.models.base import Primitive
 from pyterrier_llmrank.models.hf.weightless import beside
 from pyterrier_llmrank.parts import is_model, is_scorer
@@ -178,9 +178,17 @@ class DryModel:
         stop: Sequence[str] = (),
         sampling: Sampling | None = None,
         seeds: Sequence[int] | None = None,
+        constraint: Permutation | None = None,
         **more: object,
     ) -> list[Generation]:
-        """A word over and over: as many tokens as an answer is expected to have, but no more than it may."""
+        """A word over and over: as many tokens as an answer is expected to have, but no more than it may.
+
+        A server that holds answers to a permutation reads a prompt once a choice.
+        """
         length = max_tokens if self.answer_tokens is None else min(max_tokens, self.answer_tokens)
         self.tally.output += max_tokens * len(prompts)
-        return [Generation(WORD * length, "stop", usage) for usage in self._usages(prompts, length)]
+        usages = self._usages(prompts, length)
+        if constraint is not None and getattr(self.model, "probed", False):
+            times = min(constraint.length or len(constraint.items), len(constraint.items) - 1)
+            usages = [replace(one, calls=times, prompt_tokens=times * one.prompt_tokens) for one in usages]
+        return [Generation(WORD * length, "stop", usage) for usage in usages]

@@ -18,7 +18,6 @@ from .list_encoder import ListEncoder
 from .orders import BothOrders, Shuffled
 from .over_lists import BestPath, ContextAware, ListEncoder
 from .pe_rank import PERank
-from .over_lists import BestPath, ContextAware
 from .probe import ContrastProbe
 from .prompted import Prompted
 from .query_likelihood import QueryLikelihood

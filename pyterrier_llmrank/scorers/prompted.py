@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import cast
 
 from pyterrier_llmrank.errors import ConfigurationError
@@ -93,7 +94,15 @@ class Prompted(Showing):
         if self.max_tokens is not None:
             return dict.fromkeys(sizes, self.max_tokens)
         ends = self.model.token_ends([template.longest(n) for n in sizes])
-        return {n: len(tokens) + SLACK for n, tokens in zip(sizes, ends, strict=True)}
+        return {n: max(len(tokens), self._apart(template, n)) + SLACK for n, tokens in zip(sizes, ends, strict=True)}
+
+    def _apart(self, template: TextTemplate, n: int) -> int:
+        """Tokens of an answer that is held to a permutation, where none spans two items; 0 for any other answer."""
+        held = _constraint(template, n)
+        if held is None:
+            return 0
+        lengths = map(len, self.model.token_ends([held.between + item for item in held.items]))
+        return sum(nlargest(held.length or n, lengths))
 
 
 def _constraint(template: Template, n: int) -> Permutation | None:

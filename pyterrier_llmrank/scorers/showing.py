@@ -114,7 +114,10 @@ class Showing:
     def _check_primitives(self) -> None:
         for primitive in self._primitives():
             if primitive not in self.model.can:
-                raise Unsupported(f"{self.prompt!r} asks for {primitive!r}, which {self.model!r} does not offer")
+                remedy = "; use decode='generate'" if primitive == "constrained" else ""
+                raise Unsupported(
+                    f"{self.prompt!r} asks for {primitive!r}, which {self.model!r} does not offer{remedy}"
+                )
 
     def _primitives(self) -> tuple[Primitive, ...]:
         """What the model must offer."""

@@ -16,7 +16,7 @@ from pyterrier_llmrank import Rerank
 from pyterrier_llmrank.core import Answer, Doc, Evidence, Message, Prompt, Question, Usage
 from pyterrier_llmrank.errors import BudgetSpent, ConfigurationError, ScoringError, SeveralTokens
 from pyterrier_llmrank.middleware import Budgeted, Cached, Retrying, Spending
-from pyterrier_llmrank.models import Sampling
+from pyterrier_llmrank.models import Generation, Permutation, Sampling
 from pyterrier_llmrank.prompts import ListPrompt, QueryPrompt, YesNo
 from pyterrier_llmrank.scorers import BothOrders, Ensemble, Prompted, QueryLikelihood, Repeated
 from pyterrier_llmrank.strategies import Pointwise
@@ -55,6 +55,29 @@ def test_tokens_stop_before_the_budget_is_passed():
     assert asked(model) == 0
     [answer] = budgeted.generate(prompts(1), max_tokens=50)
     assert budgeted.spent.tokens == 6 + answer.usage.output_tokens == 15  # booked as it came, not as it might have
+
+
+class Chooser(HashModel):
+    """Like a server, reads its prompt once an item of an answer that is held to a permutation."""
+
+    probed = True
+
+    def generate(self, prompts, *, constraint, **told):
+        self.asked.append(("generate", list(prompts)))
+        items = constraint.length or len(constraint.items)
+        return [Generation("", "stop", Usage(items - 1, (items - 1) * 9, output_tokens=3)) for _ in prompts]
+
+
+def test_a_server_reads_a_prompt_once_an_item_of_an_answer_that_is_held_to_a_permutation():
+    model, held = Chooser(), Permutation(("[1]", "[2]", "[3]", "[4]"))
+    budgeted = Budgeted(model, calls=9)
+    with pytest.raises(BudgetSpent, match="9 of 9 calls are left, and up to 12 might be needed"):
+        budgeted.generate(prompts(3), max_tokens=9, constraint=held)
+    budgeted.generate(prompts(2), max_tokens=9, constraint=held)
+    assert budgeted.spent.calls == 6 and len(model.asked) == 1
+    with pytest.raises(BudgetSpent, match="119 of 119 tokens are left"):  # 4 x 2 x (6 + 9)
+        Budgeted(Chooser(), tokens=119).generate(prompts(2), max_tokens=9, constraint=held)
+    Budgeted(Chooser(), tokens=500).generate(prompts(2), max_tokens=9, constraint=held)
 
 
 def test_both_limits_hold():

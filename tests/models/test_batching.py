@@ -11,7 +11,8 @@ import torch
 from tiny import ask, byte_tokenizer, local
 
 from pyterrier_llmrank.errors import ModelError
-from pyterrier_llmrank.models.hf.batching import Budget, in_batches, plan
+from pyterrier_llmrank.models.hf.batching import KEPT, Budget, in_batches, plan, plan_alike
+from pyterrier_llmrank.models.hf.prefixes import WORTH
 
 TEXTS = ["the cat sat. " * times + "end" for times in (0, 9, 1, 20, 0, 3, 7, 2, 15, 4)]
 
@@ -38,6 +39,36 @@ def test_a_plan_covers_every_item_once_longest_first_within_the_budget(seed):
         if len(batch) > 1:
             assert len(batch) * max(lengths[item] for item in batch) <= budget.tokens
             assert sum(rows[item] for item in batch) <= budget.rows
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_plan_of_sequences_that_begin_alike_counts_what_they_share_once(seed):
+    chance = random.Random(seed)
+    starts = [[chance.randrange(9) for _ in range(chance.randrange(1, 60))] for _ in range(4)]
+    sequences = [
+        chance.choice(starts) + [chance.randrange(9)] * chance.randrange(0, 3) for _ in range(chance.randrange(0, 40))
+    ]
+    room, budget = chance.randrange(1, 20), Budget(chance.randrange(1, 400), chance.randrange(1, 30))
+    lengths = [len(ids) + room for ids in sequences]
+    batches = plan_alike(sequences)(range(len(sequences)), lengths, [1] * len(sequences), budget)
+    assert sorted(item for batch in batches for item in batch) == list(range(len(sequences)))
+    for batch in batches:
+        if len(batch) > 1:
+            own = [sequences[item] for item in batch]
+            width = max(lengths[item] for item in batch)
+            shared = min(len(ids) - 1 for ids in own)
+            while any(ids[:shared] != own[0][:shared] for ids in own):
+                shared -= 1
+            shared = shared if shared >= WORTH else 0
+            assert shared + len(batch) * (width - shared) <= budget.tokens
+            assert len(batch) * width <= KEPT * budget.tokens and len(batch) <= budget.rows
+
+
+def test_equal_sequences_share_a_batch_that_others_of_their_length_would_not_fit_in():
+    sequences = [[place % 3, *range(100)] for place in range(12)]
+    batches = plan_alike(sequences)(range(12), [111] * 12, [1] * 12, Budget(160, 99))
+    assert sorted(sorted(batch) for batch in batches) == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    assert plan_alike(sequences)(range(12), [111] * 12, [1] * 12, Budget(5_000, 99)) != batches
 
 
 @pytest.mark.parametrize("seed", range(10))

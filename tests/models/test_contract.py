@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from tiny import STOP, ask, full_logprobs
 
 from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import ConfigurationError, LabelError, ModelError, PromptTooLong, SeveralTokens
-from pyterrier_llmrank.models import HFModel, Sampling
+from pyterrier_llmrank.models import HFModel, Permutation, Sampling
 from pyterrier_llmrank.models.vllm import VLLMModel
 
 TEXTS = ["the cat sat on the mat. " * times + "end" for times in (0, 9, 1, 5, 0, 3, 12)] + ["x", "é 中 🙂"]
@@ -266,6 +267,20 @@ def test_a_draw_from_the_likeliest_token_alone_is_greedy(case, narrow):
     told = {"sampling": Sampling(temperature=2.0, **narrow), "seeds": SEEDS}
     greedy = case.model.generate(PROMPTS, max_tokens=6)
     assert bare(case.model.generate(PROMPTS, max_tokens=6, **told)) == bare(greedy)
+
+
+@pytest.mark.parametrize("length", [1, 3, None])
+def test_an_answer_that_is_held_to_a_permutation_names_the_likeliest_of_what_is_left(case, length):
+    case.needs("constrained")
+    held = Permutation(tuple("CDEF"), length=length)
+    for prompt, one in zip(PROMPTS[:4], case.model.generate(PROMPTS[:4], max_tokens=20, constraint=held), strict=True):
+        left, text = list(held.items), ""
+        while len(held.items) - len(left) < (length or 4):
+            text += held.between if text else ""
+            told = {letter: case.logprobs(replace(prompt, answer=text), letter)[0] for letter in left}
+            text += max(told, key=told.get)
+            left.remove(text[-1])
+        assert (one.text, one.finish, one.usage.output_tokens) == (text, "stop", len(text))
 
 
 # Edges

@@ -20,9 +20,11 @@ from tiny import (
     local,
     saved,
     settings,
+    uncached,
 )
 
 from pyterrier_llmrank.errors import PromptTooLong
+from pyterrier_llmrank.models import Sampling
 
 TEXTS = ["the cat sat. " * times + "end" for times in (0, 9, 1, 20, 0, 3)] + ["x", "é 中 🙂"]
 WILD = {
@@ -105,8 +107,8 @@ def test_batched_equals_alone(kind, batch_tokens, request):
     prompts = [ask(text) for text in TEXTS]
     alone = [local(folder).generate([prompt], max_tokens=8)[0] for prompt in prompts]
     model = local(folder, batch_tokens=batch_tokens)
-    assert model.generate(prompts, max_tokens=8) == alone
-    assert model.generate(prompts[::-1], max_tokens=8)[::-1] == alone
+    assert uncached(model.generate(prompts, max_tokens=8)) == alone
+    assert uncached(model.generate(prompts[::-1], max_tokens=8)[::-1]) == alone
 
 
 def test_batched_equals_alone_with_absolute_positions(tmp_path):
@@ -116,7 +118,7 @@ def test_batched_equals_alone_with_absolute_positions(tmp_path):
     )
     model = local(saved(tmp_path, tokenizer, config))
     prompts = [ask(text) for text in TEXTS]
-    assert model.generate(prompts, max_tokens=8) == [model.generate([p], max_tokens=8)[0] for p in prompts]
+    assert uncached(model.generate(prompts, max_tokens=8)) == [model.generate([p], max_tokens=8)[0] for p in prompts]
 
 
 def test_every_end_token_of_the_checkpoint_stops(llama, tmp_path):
@@ -178,6 +180,53 @@ def test_the_answer_begins_after_the_prompts_own_beginning_of_it(llama):
     assert written.usage.prompt_tokens == len(ids)
 
 
+# What prompts have in common
+
+
+def tokens_read(model):
+    """Tokens of each forward pass, padding included; filled as the network runs."""
+    passes = []
+    model._loaded.network.register_forward_pre_hook(
+        lambda network, args, told: passes.append(told["input_ids"].numel()), with_kwargs=True
+    )
+    return passes
+
+
+def test_samples_of_one_prompt_read_it_once(llama):
+    """Though all of their tokens would exceed the batch."""
+    model, seeds = local(llama, batch_tokens=600), range(6)
+    prompt = ask("the cat sat on the mat. " * 12)
+    alone = [model.generate([prompt], max_tokens=8, sampling=Sampling(), seeds=[seed])[0] for seed in seeds]
+    passes = tokens_read(model)
+    together = model.generate([prompt] * 6, max_tokens=8, sampling=Sampling(), seeds=seeds)
+    assert uncached(together) == alone
+    length = together[0].usage.prompt_tokens
+    assert [one.usage.cached_tokens for one in together] == [0, *[length - 1] * 5]
+    assert sum(passes) == length - 1 + 6 * 8  # the last token of the prompt is read with the answers
+
+
+def test_demonstrations_are_read_once(llama):
+    start = "the cat sat on the mat. " * 8
+    prompts = [ask(start + "no cat " * (i % 4)) for i in range(7)]
+    model = local(llama, batch_tokens=100_000)
+    alone = [model.generate([prompt], max_tokens=5)[0] for prompt in prompts]
+    passes = tokens_read(model)
+    together = model.generate(prompts, max_tokens=5)
+    assert uncached(together) == alone
+    shared = max(one.usage.cached_tokens for one in together)
+    assert shared >= len(byte_tokenizer()(start)["input_ids"]) and passes[0] == shared
+    assert sorted(one.usage.cached_tokens for one in together) == [0, *[shared] * 6]
+
+
+def test_what_sees_only_so_far_back_shares_nothing(tmp_path):
+    tokenizer = byte_tokenizer()
+    config = transformers.MistralConfig(**settings(tokenizer, sliding_window=24))
+    model = local(saved(tmp_path, tokenizer, config), batch_tokens=100_000)
+    prompts = [ask("the cat sat on the mat. " * 8 + "x" * i) for i in range(4)]
+    together = model.generate(prompts, max_tokens=5)
+    assert together == [model.generate([prompt], max_tokens=5)[0] for prompt in prompts]
+
+
 # Encoder-decoders
 
 
@@ -221,7 +270,7 @@ def test_a_padding_token_that_the_network_does_not_know_is_not_used(tmp_path):
     assert tokenizer.pad_token_id >= config.vocab_size
     model = local(saved(tmp_path, tokenizer, config))
     prompts = [ask(text) for text in TEXTS]
-    assert model.generate(prompts, max_tokens=4) == [model.generate([p], max_tokens=4)[0] for p in prompts]
+    assert uncached(model.generate(prompts, max_tokens=4)) == [model.generate([p], max_tokens=4)[0] for p in prompts]
 
 
 def test_a_trained_model_tells_its_story():

@@ -16,8 +16,14 @@ from model_kinds import decoder_checkpoint, in_process, needs_vllm
 from tiny import CHATML, STOP, adapter, ask, byte_tokenizer, encoder_decoder, full_logprobs, local
 
 from pyterrier_llmrank.core import Doc, Question
-from pyterrier_llmrank.errors import ConfigurationError, MissingExtra, ModelError, ModelNotFound, PromptTooLong
-from pyterrier_llmrank.models import Sampling, VLLMModel
+from pyterrier_llmrank.errors import (
+    ConfigurationError,
+    MissingExtra,
+    ModelError,
+    ModelNotFound,
+    PromptTooLong,
+)
+from pyterrier_llmrank.models import Permutation, Sampling, VLLMModel
 from pyterrier_llmrank.models.vllm import reading
 from pyterrier_llmrank.models.vllm.reading import Read, read_next
 from pyterrier_llmrank.models.vllm.writing import manners
@@ -215,6 +221,55 @@ def test_a_stop_text_may_be_a_control_token(tmp_path):
     assert sorted(finishes) == [("", "length", 5), ("", "stop", 1)]
 
 
+# Answers held to a permutation
+
+HELD = [
+    Permutation(tuple(f"[{i}]" for i in range(1, 13))),
+    Permutation(tuple(str(i) for i in range(1, 13)), length=5),
+    Permutation(("Yes", "No", "Ye", " cat"), ", ", 3),
+    Permutation(("1", "12", "123"), length=1),
+    Permutation(("[1]",)),
+]
+
+
+@with_vllm
+@pytest.mark.parametrize("held", HELD)
+def test_what_is_held_to_a_permutation_equals_what_transformers_writes(model, folder, held):
+    """Text, tokens and ending; also next to answers that are not held to anything."""
+    written = [one.generate(PROMPTS, max_tokens=90, constraint=held) for one in (model, local(folder))]
+    facts = [[(one.text, one.finish, one.usage.output_tokens) for one in own] for own in written]
+    assert facts[0] == facts[1] and {one.usage.prompt_tokens for one in written[0]} == {
+        one.usage.prompt_tokens for one in written[1]
+    }
+    free = model.generate(PROMPTS, max_tokens=6)
+    assert [one.text for one in free] == [one.text for one in local(folder).generate(PROMPTS, max_tokens=6)]
+
+
+@with_vllm
+def test_all_answers_go_on_together_by_one_choice_a_call(model, monkeypatch):
+    watched = Watched(model._loaded.engine.llm)
+    monkeypatch.setattr(model._loaded.engine, "_llm", watched)
+    held = Permutation(tuple("CDEF"))
+    model.generate(PROMPTS, max_tokens=90, constraint=held)
+    assert list(map(len, watched.asked)) == [4, 4, 4]  # four prompts; the last of four letters is no choice
+
+
+@with_vllm
+def test_items_are_drawn_as_often_as_they_are_probable_among_those_allowed(model):
+    [read] = model.choices(PROMPTS[:1], ["CDE"])
+    wanted = np.exp(read.logprobs) / np.exp(read.logprobs).sum()
+    held = Permutation(tuple("CDE"), length=1)
+    drawn = model.generate(PROMPTS[:1] * 800, max_tokens=5, constraint=held, sampling=Sampling(), seeds=range(800))
+    counts = np.array([[one.text for one in drawn].count(letter) for letter in "CDE"])
+    assert (np.abs(counts - 800 * wanted) <= 5 * np.sqrt(800 * wanted * (1 - wanted)) + 3).all()
+
+
+@with_vllm
+def test_an_answer_that_could_be_cut_off_is_refused(model):
+    with pytest.raises(ConfigurationError, match="max_tokens=20 would cut it off"):
+        model.generate(PROMPTS, max_tokens=20, constraint=HELD[0])
+
+
 # Adapters
 
 
@@ -330,13 +385,14 @@ def test_processes_of_its_own_answer_alike_and_end_when_it_is_closed(folder, tmp
 
 
 @with_vllm
-@pytest.mark.parametrize("scored", ["labels", "lists", "texts"])
+@pytest.mark.parametrize("scored", ["labels", "lists", "held lists", "texts"])
 def test_a_scorer_says_the_same_over_vllm_and_transformers(model, folder, scored):
     docs = tuple(Doc(str(number), text) for number, text in enumerate(TEXTS))
     questions = [Question("why the cat", docs, "q1"), Question(f"what {STOP}", docs[::-1], "q2")]
     make = {
         "labels": lambda own: Prompted(YesNo(), own),
         "lists": lambda own: Prompted(ListPrompt(labels="letters"), own),
+        "held lists": lambda own: Prompted(ListPrompt(decode="constrained", top_k=2), own),
         "texts": QueryLikelihood,
     }[scored]
     for one, other in zip(make(model)(questions), make(local(folder))(questions), strict=True):

@@ -181,7 +181,7 @@ def test_probabilities_are_read_as_they_are():
     ("build", "told"),
     [
         (lambda: ListPrompt("roman"), "labels must be 'numbers' or 'letters', got 'roman'"),
-        (lambda: ListPrompt(decode="sample"), "decode must be 'generate' or 'first', got 'sample'"),
+        (lambda: ListPrompt(decode="sample"), "decode must be 'generate', 'first' or 'constrained', got 'sample'"),
         (lambda: ListPrompt(template="{query}"), "lacks {passages}"),
         (lambda: ListPrompt(template="{passages}"), "lacks {query}"),
         (lambda: YesNo("Is {text} good?"), "lacks {query}"),

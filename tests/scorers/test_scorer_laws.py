@@ -39,11 +39,14 @@ LETTERS = ListPrompt("letters")
 WARM = Sampling(0.8, top_k=30)
 EXAMPLES = tuple(Demonstration(query, (f"about {query}",), "Yes") for query in ("cats", "dogs", "old trees"))
 PAIRS = tuple(Demonstration(query, (f"about {query}", "no"), "A") for query in ("cats", "dogs", "old trees"))
+LISTS = (Demonstration("cats", ("about cats", "no"), "[1] > [2]"),)
 
 SCORERS = {
     "labels": lambda model: Prompted(YesNo(), model),
     "first identifier": lambda model: Prompted(LETTERS, model),
     "written": lambda model: Prompted(ListPrompt(), model, max_tokens=12),
+    "held to a permutation": lambda model: Prompted(ListPrompt(decode="constrained", top_k=3), model),
+    "held, few-shot": lambda model: Prompted(Demonstrated(ListPrompt(decode="constrained"), LISTS), model),
     "drawn": lambda model: Prompted(ListPrompt(), model, max_tokens=12, sampling=WARM, seed=7),
     "query likelihood": QueryLikelihood,
     "few-shot": lambda model: Prompted(Demonstrated(YesNo(), Similar(EXAMPLES, 2)), model),

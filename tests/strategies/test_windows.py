@@ -301,3 +301,37 @@ def test_bad_arguments_are_named_with_a_remedy(arguments, found, remedy):
 @pytest.mark.parametrize("strategy", [SlidingWindow(), SlidingWindow(4, 3), SlidingWindow(2, 1, passes=10)], ids=repr)
 def test_repr_rebuilds_the_strategy(strategy):
     assert eval(repr(strategy)) == strategy
+
+
+@each_shape
+def test_one_pass_needs_no_more_of_a_window_than_it_carries_on_for_the_head_of_the_list(window, stride):
+    """The law behind ``ListwiseLLM(decode="constrained", top_k=k)``; the scorer is as intransitive as can be."""
+
+    def asked(named):
+        def answer(groups):
+            rows = []
+            for group in groups:
+                scores = np.random.default_rng(group).permutation(len(group)).astype(float)
+                scores[scores < len(group) - named] = np.nan
+                rows.append(scores)
+            return rows
+
+        return answer
+
+    strategy = SlidingWindow(window, stride)
+    for n in (0, 1, window - 1, window, window + 1, window + stride, 3 * window + 1):
+        whole = descending(range(n), run(strategy(n, n), asked(window)))
+        for k in range(1, window + 1):
+            part = descending(range(n), run(strategy(n, n), asked(max(window - stride, k))))
+            assert part[:k] == whole[:k]
+
+
+def test_less_than_that_is_not_enough():
+    """Else the law above would say nothing: a window of 4 that names 1 loses what it should have carried on."""
+    relevance = [0, 0, 0, 0, 9, 8]
+
+    def best(groups):
+        tops = [max(group, key=relevance.__getitem__) for group in groups]
+        return [np.where(np.array(group) == top, 1.0, np.nan) for group, top in zip(groups, tops, strict=True)]
+
+    assert descending(range(6), run(SlidingWindow(4, 2)(6, 2), best))[:2] == [4, 0]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pyterrier_llmrank.errors import ModelError
+
+from .prefixes import WORTH, common_prefix
+
+KEPT = 8  # times the tokens of a batch, that a memory of what was read once may repeat
 
 
 @dataclass
@@ -24,6 +29,10 @@ class Budget:
         """After a batch did not fit."""
         self.tokens = max(1, self.tokens // 2)
         self.rows = max(1, self.rows // 2)
+
+
+Planner: TypeAlias = Callable[[Sequence[int], Sequence[int], Sequence[int], Budget], list[list[int]]]
+"""Makes batches of items, given the lengths and rows of all sequences, that a budget allows."""
 
 
 def plan(items: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budget: Budget) -> list[list[int]]:
@@ -45,6 +54,27 @@ def plan(items: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budg
         batches[-1].append(item)
         height += rows[item]
     return batches
+
+
+def plan_alike(sequences: Sequence[list[int]]) -> Planner:
+    """``plan`` for batches that read what their sequences begin with once: equal lengths go by what they begin with."""
+
+    def planned(items: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budget: Budget) -> list[list[int]]:
+        batches: list[list[int]] = []
+        width = height = common = 0
+        for item in sorted(items, key=lambda item: (-lengths[item], sequences[item])):
+            first, n = batches[-1][0] if batches else item, len(batches[-1]) + 1 if batches else 1
+            alike = common_prefix(sequences[first], sequences[item], min(common, len(sequences[item]) - 1))
+            once = alike if alike >= WORTH else 0
+            fits = once + n * (width - once) <= budget.tokens and n * width <= KEPT * budget.tokens
+            if not batches or not fits or height + rows[item] > budget.rows:
+                batches.append([])
+                width, height, alike = lengths[item], 0, len(sequences[item]) - 1
+            batches[-1].append(item)
+            height, common = height + rows[item], alike
+        return batches
+
+    return planned
 
 
 def plan_in_order(items: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budget: Budget) -> list[list[int]]:
@@ -73,7 +103,7 @@ def in_batches(
     rows: Sequence[int],
     budget: Budget,
     work: Callable[[list[int]], None],
-    planned: Callable[..., list[list[int]]] = plan,
+    planned: Planner = plan,
 ) -> None:
     """Runs ``work`` on batches that cover every sequence once; a batch that does not fit is cut and run again.
 

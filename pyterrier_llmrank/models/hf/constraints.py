@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
+from heapq import nlargest
 from typing import NamedTuple
 
-from pyterrier_llmrank.errors import LabelError
+from pyterrier_llmrank.errors import ConfigurationError, LabelError
 from pyterrier_llmrank.models.base import Permutation
 
 from .prefixes import common_prefix
@@ -24,6 +25,43 @@ class Spelling(NamedTuple):
     first: list[tuple[int, ...]]
     later: list[tuple[int, ...]]
     length: int
+
+    @property
+    def most(self) -> int:
+        """Tokens of the longest answer."""
+        others = [[len(ids) for item, ids in enumerate(self.later) if item != own] for own in range(len(self.first))]
+        rest = [sum(nlargest(self.length - 1, lengths)) for lengths in others]
+        return max(len(ids) + more for ids, more in zip(self.first, rest, strict=True))
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether only an end token can tell that an answer is complete: its last item may go on as another one."""
+        last = self.later if self.length > 1 else self.first
+        starts = {ids[:place] for ids in last for place in range(1, len(ids))}
+        return self.length < len(last) and not starts.isdisjoint(last)
+
+
+def check_held(max_tokens: int, stop: Sequence[str], spellings: Iterable[Spelling]) -> None:
+    """Whether every answer that is held to a permutation can be written to its end.
+
+    Raises:
+        ConfigurationError: ``max_tokens`` or a stop text could cut one off.
+    """
+    if stop:
+        raise ConfigurationError(f"an answer that is held to a permutation ends by itself; leave out stop={stop!r}")
+    most = max((spelling.most for spelling in spellings), default=0)
+    if max_tokens < most:
+        raise ConfigurationError(
+            f"an answer that is held to this permutation can take {most} tokens, max_tokens={max_tokens} would cut it "
+            "off; allow for more, or let it name fewer items (top_k=)"
+        )
+
+
+def spellings(text: TextSide, rendered: Sequence[Rendered], permutation: Permutation) -> list[Spelling]:
+    """How the items are tokenised after each prompt, worked out once for those that end alike; see ``spelled``."""
+    keys = [(one.text[-TAIL:], one.answer[-TAIL:], one.glue) for one in rendered]
+    known = {key: spelled(text, one, permutation) for key, one in dict(zip(keys, rendered, strict=True)).items()}
+    return [known[key] for key in keys]
 
 
 def spelled(text: TextSide, rendered: Rendered, permutation: Permutation) -> Spelling:
@@ -67,14 +105,17 @@ class Path:
     Attributes:
         done: Whether it is complete.
         tokens: What was written, without an end token.
+        named: The items that were, by their places.
+        ends: Tokens that end an answer.
     """
 
     def __init__(self, spelling: Spelling, ends: Collection[int]) -> None:
         self.tokens: list[int] = []
+        self.named: list[int] = []
         self.done = False
-        self._spelling, self._ends = spelling, frozenset(ends)
+        self.ends = frozenset(ends)
+        self._spelling = spelling
         self._left = set(range(len(spelling.first)))
-        self._named = 0
         self._written: tuple[int, ...] = ()  # of the item under way
 
     def allowed(self) -> set[int]:
@@ -85,8 +126,8 @@ class Path:
         tokens = {ids[place] for ids in self._open() if len(ids) > place}
         whole = self._whole()
         if whole is not None:  # the item may end here, though another one goes on
-            last = self._named + 1 == self._spelling.length
-            tokens |= self._ends if last else {self._spelling.later[item][0] for item in self._left - {whole}}
+            last = len(self.named) + 1 == self._spelling.length
+            tokens |= self.ends if last else {self._spelling.later[item][0] for item in self._left - {whole}}
         return tokens
 
     def forced(self) -> list[int]:
@@ -111,17 +152,17 @@ class Path:
 
     def _open(self) -> list[tuple[int, ...]]:
         """Spellings of the items left that begin as what was written."""
-        spellings, place = self._spelling.later if self._named else self._spelling.first, len(self._written)
+        spellings, place = self._spelling.later if self.named else self._spelling.first, len(self._written)
         return [spellings[item] for item in self._left if spellings[item][:place] == self._written]
 
     def _whole(self) -> int | None:
         """The item that was written to its end, if one was."""
-        spellings = self._spelling.later if self._named else self._spelling.first
+        spellings = self._spelling.later if self.named else self._spelling.first
         return next((item for item in self._left if spellings[item] == self._written), None)
 
     def _name(self, item: int | None) -> None:
         assert item is not None, "a token that was not allowed"
+        self.named.append(item)
         self._left.discard(item)
-        self._named += 1
         self._written = ()
-        self.done = self._named == self._spelling.length
+        self.done = len(self.named) == self._spelling.length

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .batching import Planner, plan, plan_alike
 from .loading import Loaded
 from .prefixes import WORTH, common_prefix
 from .reading import logits_at, right_padded
@@ -25,6 +26,9 @@ class Growing:
         sequences: What it reads (its encoder, for an encoder-decoder).
         starts: What the decoder's side of each starts with; empty for a decoder.
         pad: A token to fill gaps with.
+
+    Attributes:
+        shared: How many tokens all sequences begin with that were read once for all.
     """
 
     def __init__(self, loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], pad: int) -> None:
@@ -32,10 +36,10 @@ class Growing:
         self._both = bool(loaded.network.config.is_encoder_decoder)
         self._cache, self._gaps = new_cache(loaded), gaps_allowed(loaded)
         self._fixed = _encoded(loaded, sequences, pad) if self._both else {}
-        shared = 0 if self._both else share(loaded, self._cache, sequences, self._read)
-        self._waiting = [row[shared:] for row in (starts if self._both else sequences)]
-        self._lengths = [shared] * len(sequences)
-        self._mask = [[1] * shared for _ in sequences]
+        self.shared = 0 if self._both else share(loaded, self._cache, sequences, self._read)
+        self._waiting = [row[self.shared :] for row in (starts if self._both else sequences)]
+        self._lengths = [self.shared] * len(sequences)
+        self._mask = [[1] * self.shared for _ in sequences]
 
     def write(self, row: int, tokens: Sequence[int]) -> None:
         """Appends tokens to a row; they are read at the next runs."""
@@ -86,6 +90,11 @@ def new_cache(loaded: Loaded) -> Any:  # noqa: ANN401 - transformers is imported
     if not config.is_encoder_decoder:
         return DynamicCache(config=config)
     return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+
+
+def planner(loaded: Loaded, sequences: Sequence[list[int]]) -> Planner:
+    """How batches are made of sequences: those that begin alike go together where that saves reading it again."""
+    return plan_alike(sequences) if gaps_allowed(loaded) else plan
 
 
 def gaps_allowed(loaded: Loaded) -> bool:

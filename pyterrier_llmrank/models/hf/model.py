@@ -13,7 +13,7 @@ from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLo
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
 
 from .attending import Attends
-from .constraints import spelled
+from .constraints import check_held, spellings
 from .holding import write_held
 from .prefixes import common_prefix
 from .reading import Read, likeliest
@@ -137,10 +137,11 @@ class HFModel(Attends):
 
         The tokens of a stop text are counted, but it is no part of the answer. The same seed gives the same answer in
         any batch, on the same kind of device. With a constraint an answer ends with its last item, without an end
-        token.
+        token; the network runs only where more than one token may come next.
 
         Raises:
-            ConfigurationError: Sampling without one seed per prompt, or a stop text that is empty.
+            ConfigurationError: Sampling without one seed per prompt, a stop text that is empty, or a constraint with a
+                stop text or a limit that could cut an answer off.
             LabelError: Two items of a constraint are the same to the tokenizer.
             PromptTooLong: A prompt with its answer exceeds the context.
         """
@@ -151,28 +152,43 @@ class HFModel(Attends):
         rendered, ids = self._ready(prompts, max_tokens)
         starts = self._starts(rendered)
         manner = Manner(max_tokens, stop, sampling, seeds or ())
-        if constraint is None:
-            written = self._spread(
-                ids, lambda on, budget, some: write(on, pick(ids, some), pick(starts, some), budget, manner.of(some))
-            )
-        else:
-            spellings = [spelled(self._text, one, constraint) for one in rendered]
-            written = self._spread(
-                ids,
-                lambda on, budget, some: write_held(
-                    on, pick(ids, some), pick(starts, some), budget, manner.of(some), pick(spellings, some)
-                ),
-            )
+        if constraint is not None:
+            return self._held(rendered, ids, starts, manner, constraint)
+        written = self._spread(
+            ids, lambda on, budget, some: write(on, pick(ids, some), pick(starts, some), budget, manner.of(some))
+        )
         ends = end_tokens(self._loaded)
         answers = []
-        for row, new in zip(ids, written, strict=True):
+        for row, (new, cached) in zip(ids, written, strict=True):
             plain, whole = (str(self._loaded.tokenizer.decode(new, skip_special_tokens=skip)) for skip in (True, False))
             text, stopped = before_stop(plain, stop)
             # a stop text may be a special token
-            done = constraint or stopped or before_stop(whole, stop)[1] or new[-1] in ends
-            usage = Usage(calls=1, prompt_tokens=len(row), output_tokens=len(new))
+            done = stopped or before_stop(whole, stop)[1] or new[-1] in ends
+            usage = Usage(1, len(row), cached, len(new))
             answers.append(Generation(text, "stop" if done else "length", usage))
         return answers
+
+    def _held(
+        self,
+        rendered: Sequence[Rendered],
+        ids: Sequence[list[int]],
+        starts: Sequence[list[int]],
+        manner: Manner,
+        permutation: Permutation,
+    ) -> list[Generation]:
+        """Answers that are held to a permutation."""
+        own = spellings(self._text, rendered, permutation)
+        check_held(manner.max_tokens, manner.stop, own)
+        written = self._spread(
+            ids,
+            lambda on, budget, some: write_held(
+                on, pick(ids, some), pick(starts, some), budget, manner.of(some), pick(own, some)
+            ),
+        )
+        return [
+            Generation(permutation.text(one.named), "stop", Usage(1, len(row), one.cached, len(one.tokens)))
+            for row, one in zip(ids, written, strict=True)
+        ]
 
     def next_tokens(self, prompts: Sequence[Prompt], k: int) -> list[list[tuple[str, float]]]:
         """The ``k`` likeliest next tokens of each prompt, likeliest first: text and natural log-probability.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pyterrier_llmrank.models.base import Sampling
 
 if TYPE_CHECKING:
@@ -50,3 +53,18 @@ def processors(sampling: Sampling | None, seeds: Sequence[int], device: Any) -> 
     if sampling.top_p < 1:
         chain.append(TopPLogitsWarper(float(sampling.top_p)))
     return [*chain, GumbelNoise(seeds, device)]
+
+
+def drawn_from(logprobs: NDArray[np.float64], draws: Sequence[Any]) -> int:
+    """The place of the token to go on with, of a few whose log-probabilities are known, (tokens,).
+
+    Args:
+        logprobs: Minus infinity for what must not be taken.
+        draws: From ``processors``; none for the likeliest.
+    """
+    import torch
+
+    scores = torch.tensor(logprobs)[None]
+    for draw in draws:
+        scores = draw(None, scores)
+    return int(scores.argmax())

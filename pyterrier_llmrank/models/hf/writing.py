@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pyterrier_llmrank.models.base import Sampling
 
 from .batching import Budget, in_batches
+from .growing import new_cache, planner, share
 from .loading import Loaded
+from .reading import logits_at
 from .sampling import processors
 from .stopping import StopTexts
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Manner(NamedTuple):
@@ -37,10 +36,22 @@ class Manner(NamedTuple):
         return self._replace(seeds=[self.seeds[place] for place in places] if self.seeds else ())
 
 
+class Written(NamedTuple):
+    """What was written after one sequence.
+
+    Attributes:
+        tokens: New token ids.
+        cached: How many tokens of the sequence were read before, for another one.
+    """
+
+    tokens: list[int]
+    cached: int
+
+
 def write(
     loaded: Loaded, sequences: Sequence[list[int]], starts: Sequence[list[int]], budget: Budget, manner: Manner
-) -> list[list[int]]:
-    """New token ids after each sequence, up to and with the end token or stop text where the network came to one.
+) -> list[Written]:
+    """What follows each sequence, up to and with the end token or stop text where the network came to one.
 
     Args:
         loaded: Network and tokenizer.
@@ -51,7 +62,7 @@ def write(
     """
     import torch
 
-    results: list[list[int]] = [[] for _ in sequences]
+    results: list[Written] = [Written([], 0)] * len(sequences)
     ends = end_tokens(loaded)
     config = _greedy(loaded, manner.max_tokens)
 
@@ -59,7 +70,7 @@ def write(
         items = [chosen[place] for place in batch]
         seeds = [manner.seeds[item] for item in items] if manner.sampling else []
         with torch.inference_mode():
-            inputs, offset = _inputs(loaded, [sequences[item] for item in items], start)
+            inputs, offset, shared = _inputs(loaded, [sequences[item] for item in items], start)
             stops = StopTexts(loaded.tokenizer, manner.stop, offset, len(items))
             out = loaded.network.generate(  # type: ignore[operator]
                 **inputs,
@@ -70,32 +81,36 @@ def write(
         for row, (item, ids) in enumerate(zip(items, out[:, offset:].tolist(), strict=True)):
             ids = ids[: stops.lengths.get(row)]
             end = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
-            results[item] = ids[: end + 1]
+            results[item] = Written(ids[: end + 1], shared if row else 0)
 
     for start in dict.fromkeys(map(tuple, starts)):  # what differs there cannot be padded; it hardly ever does
         chosen = [item for item, own in enumerate(starts) if tuple(own) == start]
         lengths = [len(sequences[item]) + manner.max_tokens for item in chosen]
-        in_batches(lengths, [1] * len(chosen), budget, partial(work, list(start), chosen))
+        planned = planner(loaded, [sequences[item] for item in chosen])
+        in_batches(lengths, [1] * len(chosen), budget, partial(work, list(start), chosen), planned)
     return results
 
 
-def _inputs(loaded: Loaded, sequences: Sequence[list[int]], start: list[int]) -> tuple[dict[str, Tensor], int]:
-    """Arguments of ``generate``, and how many leading ids of its output are not new."""
+def _inputs(loaded: Loaded, sequences: Sequence[list[int]], start: list[int]) -> tuple[dict[str, Any], int, int]:
+    """Arguments of ``generate``; how many leading ids of its output are not new; how many were read once for all."""
     import torch
 
-    encoder_decoder = bool(loaded.network.config.is_encoder_decoder)
-    longest = max(map(len, sequences))
-    pad = pad_token(loaded)
-    gaps = [[pad] * (longest - len(row)) for row in sequences]
-    rows = [[*row, *gap] if encoder_decoder else [*gap, *row] for row, gap in zip(sequences, gaps, strict=True)]
-    marks = [[1] * len(row) for row in sequences]
-    zeros = [[0] * len(gap) for gap in gaps]
-    masks = [[*one, *zero] if encoder_decoder else [*zero, *one] for one, zero in zip(marks, zeros, strict=True)]
+    both = bool(loaded.network.config.is_encoder_decoder)
+    cache = new_cache(loaded)
+    shared = 0 if both else share(loaded, cache, sequences, partial(logits_at, loaded))
+    longest, pad = max(map(len, sequences)), pad_token(loaded)
+    rows, masks = [], []
+    for ids in sequences:
+        gap, split = longest - len(ids), len(ids) if both else shared
+        rows.append([*ids[:split], *[pad] * gap, *ids[split:]])
+        masks.append([*[1] * split, *[0] * gap, *[1] * (len(ids) - split)])
     inputs = {"input_ids": rows, "attention_mask": masks}
-    if encoder_decoder:
+    if both:
         inputs["decoder_input_ids"] = [start] * len(rows)
-    tensors = {name: torch.tensor(value, device=loaded.device) for name, value in inputs.items()}
-    return tensors, len(start) if encoder_decoder else longest
+    tensors: dict[str, Any] = {name: torch.tensor(value, device=loaded.device) for name, value in inputs.items()}
+    if shared:
+        tensors["past_key_values"] = cache
+    return tensors, len(start) if both else longest, shared
 
 
 def _greedy(loaded: Loaded, max_tokens: int) -> Any:  # noqa: ANN401 - transformers is imported lazily

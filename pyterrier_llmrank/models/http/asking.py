@@ -65,14 +65,12 @@ class Asker(NamedTuple):
 
         asked = [self._labelled(prompt, names) for prompt, names in zip(prompts, labels, strict=True)]
         answers, error = self.wire.each(ask, cut(asked, 1))
-        return _settled(
-            [_choice([read], len(one[2])) for read, one in zip(answers, asked, strict=True)], answers, error
-        )
+        return settled([_choice([read], len(one[2])) for read, one in zip(answers, asked, strict=True)], answers, error)
 
     def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
         """See ``OpenAIModel.continuation``."""
         text = self._text()
-        shown, bases = self._ready(text, prompts, 0)
+        shown, bases = self.ready(text, prompts, 0)
         sides = text.prompts(shown, [one.glue + tail for one, tail in zip(shown, texts, strict=True)])
         firsts = [common_prefix(base, side) for base, side in zip(bases, sides, strict=True)]
         if not all(firsts):
@@ -86,12 +84,12 @@ class Asker(NamedTuple):
             usages = costs(answer, [len(ids) for ids in chunk])
             return [(echoed(entry, ids), usage) for entry, ids, usage in zip(found, chunk, usages, strict=True)]
 
-        answers, error = self.wire.each(ask, cut(sides, self._many()))
+        answers, error = self.wire.each(ask, cut(sides, self.many()))
         read = [
             TokenLogprobs(*((one[0][first:], one[1]) if one else (np.zeros(0), Usage(calls=1, failures=1))))
             for one, first in zip(answers, firsts, strict=True)
         ]
-        return _settled(read, answers, error)
+        return settled(read, answers, error)
 
     def generate(
         self,
@@ -115,13 +113,13 @@ class Asker(NamedTuple):
             body.update(drawn | ({"seed": seeds[place] % SEEDS} if sampling else {}))
         answers, error = self.wire.each(ask, cut(asked, 1))
         nothing = Generation("", "length", Usage(calls=1, failures=1))
-        return _settled([one or nothing for one in answers], answers, error)
+        return settled([one or nothing for one in answers], answers, error)
 
     def _by_id(
         self, text: TextSide, by_id: ById, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]
     ) -> list[ChoiceScores]:
         """Labels by their tokens; what all labels begin with is read first, token by token."""
-        shown, rows = self._ready(text, prompts, 1)
+        shown, rows = self.ready(text, prompts, 1)
         jobs: list[tuple[int, Job]] = []
         for place, (one, row, names) in enumerate(zip(shown, rows, labels, strict=True)):
             tokens = text.labels(one, names)
@@ -132,7 +130,7 @@ class Asker(NamedTuple):
         alike: dict[tuple[int, ...], list[tuple[int, Job]]] = {}
         for one_job in jobs:
             alike.setdefault(one_job[1].wanted, []).append(one_job)  # one request has one list of labels
-        chunks = [chunk for own in alike.values() for chunk in cut(own, self._many())]
+        chunks = [chunk for own in alike.values() for chunk in cut(own, self.many())]
 
         async def ask(chunk: Sequence[tuple[int, Job]]) -> list[Read]:
             return await by_id(self.wire, self.name, [job.ids for _, job in chunk], chunk[0][1].wanted)
@@ -143,7 +141,7 @@ class Asker(NamedTuple):
             reads[place].append((len(job.ids), read))
         ordered = [[read for _, read in sorted(own, key=lambda one: one[0])] for own in reads]
         scores = [_choice(own, len(names)) for own, names in zip(ordered, labels, strict=True)]
-        return _settled(scores, [None if None in own else own for own in ordered], error)
+        return settled(scores, [None if None in own else own for own in ordered], error)
 
     def _labelled(self, prompt: Prompt, labels: Sequence[str]) -> tuple[str, dict[str, Any], list[str], int]:
         """A request for the likeliest tokens after a prompt, and the texts that the labels have there."""
@@ -158,7 +156,7 @@ class Asker(NamedTuple):
     def _put(self, prompts: Sequence[Prompt], max_tokens: int) -> list[tuple[str, dict[str, Any], int]]:
         """The request for each prompt: its path and body, and the tokens that it can cost."""
         if self.facts.text:
-            _, rows = self._ready(self.facts.text, prompts, max_tokens)
+            _, rows = self.ready(self.facts.text, prompts, max_tokens)
             return [self._plain(row, len(row), max_tokens) for row in rows]
         return [self._one(prompt, max_tokens) for prompt in prompts]
 
@@ -193,14 +191,15 @@ class Asker(NamedTuple):
             raise Unsupported(f"{self.wire.address.url} takes no token ids")
         return self.facts.text
 
-    def _ready(self, text: TextSide, prompts: Sequence[Prompt], reserve: int) -> tuple[list[Rendered], list[list[int]]]:
+    def ready(self, text: TextSide, prompts: Sequence[Prompt], reserve: int) -> tuple[list[Rendered], list[list[int]]]:
         """Prompts as text and as ids, none longer than the context allows."""
         shown = rendered(text, prompts)
         rows = text.prompts(shown)
         check_fit(map(len, rows), reserve, self.context, self.wire.address)
         return shown, rows
 
-    def _many(self) -> int:
+    def many(self) -> int:
+        """Prompts of one request."""
         return PER_REQUEST if self.facts.many else 1
 
 
@@ -229,7 +228,7 @@ def _choice(reads: Sequence[Read | None], n: int) -> ChoiceScores:
     return ChoiceScores(told[-1].logprobs + common, told[-1].missing | unsure, usage)
 
 
-def _settled(answers: list[T], found: Sequence[object], error: ModelError | None) -> list[T]:
+def settled(answers: list[T], found: Sequence[object], error: ModelError | None) -> list[T]:
     """The answers, or the error that ended the work, with those that were there before."""
     if error is None:
         return answers

@@ -10,12 +10,15 @@ from typing import TypeVar
 from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ConfigurationError, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hf.constraints import check_held
 from pyterrier_llmrank.models.hf.replicas import pick
 from pyterrier_llmrank.models.hf.stopping import check_stops
 from pyterrier_llmrank.models.hf.text import TextSide
 
 from . import estimate
 from .asking import Asker, check_fit
+from .guided import Drawing
+from .holding import constrained
 from .probing import Facts, agreed, probe
 from .remote import Remote
 from .tokenizing import local_text, rendered
@@ -27,6 +30,9 @@ NEEDS = {
     "(decode='text', or ListPrompt()), or a server that tells them, such as vLLM or llama-server",
     "continuation": "the right log-probabilities of a prompt (echo), which this needs; use vLLM, or a model that runs "
     "here, such as HFModel(name)",
+    "constrained": "which of several tokens or texts comes next, from the beginning of an answer on, which an answer "
+    "held to a permutation needs; use decode='generate', a server that does, such as vLLM or llama-server (say "
+    "tokenizer= where it cannot be asked), or HFModel(name)",
 }
 
 
@@ -162,16 +168,17 @@ class OpenAIModel(Remote):
     ) -> list[Generation]:
         """Answers of at most ``max_tokens`` tokens; an empty one, cut off and counted, where the request failed.
 
-        The same seed gives the same answer as far as the server keeps to it.
+        The same seed gives the same answer as far as the server keeps to it. With a constraint a server is asked item
+        by item, and all of these requests are counted; it can be where it tells log-probabilities by token id (then an
+        answer is that of ``HFModel``), or writes one of several texts ("structured_outputs", "guided_choice").
 
         Raises:
-            ConfigurationError: Sampling without one seed per prompt, or a stop text that is empty.
+            ConfigurationError: Sampling without one seed per prompt, a stop text that is empty, or a constraint with a
+                stop text or a limit that could cut an answer off.
+            Unsupported: A constraint for a server that cannot be asked item by item.
+            LabelError: Two items of a constraint are the same to the tokenizer.
             PromptTooLong: A prompt with its answer exceeds the context.
         """
-        if constraint is not None:
-            raise Unsupported(
-                f"{self.name} at {self.base_url} holds no answer to a constraint; use decode='generate', or HFModel"
-            )
         check_stops(stop)
         if sampling is not None and (seeds is None or len(seeds) != len(prompts)):
             found = "none" if seeds is None else len(seeds)
@@ -187,9 +194,16 @@ class OpenAIModel(Remote):
                     stop=stop,
                     sampling=sampling,
                     seeds=pick(seeds, some) if seeds else None,
+                    constraint=constraint,
                 ),
             )
+        if constraint is not None:
+            self._check("constrained")
+            check_held(max_tokens, stop, ())
         self._check_fit(prompts, max_tokens)
+        if constraint is not None:
+            drawings = [Drawing(sampling, seed) for seed in (seeds if sampling and seeds else [0] * len(prompts))]
+            return constrained(self._asker, prompts, max_tokens, constraint, drawings)
         return self._asker.generate(prompts, max_tokens, stop, sampling, seeds or ())
 
     @cached_property

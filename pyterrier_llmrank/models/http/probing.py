@@ -11,6 +11,7 @@ from pyterrier_llmrank.models.hf.text import TextSide
 
 from .dialects import ById
 from .failures import Failed, Unreached
+from .guided import GUIDES, Guide
 from .loop import run
 from .proof import QUESTIONS, Proof
 from .reading import candidates, entries
@@ -19,6 +20,7 @@ from .wire import Wire
 
 TOPS = (100, 20, 5)  # likeliest tokens that servers tell at most
 NOBODY = "no-model-has-this-name"
+UNLIKELY = ("zq zq 7", "zq qz 3")  # texts that no model writes by itself
 ROOM = 16  # tokens that a reasoning model is given where it refuses to answer with one
 
 
@@ -47,6 +49,7 @@ class Facts(NamedTuple):
         chat: How chats are put; None where it has none.
         top: Likeliest tokens that it tells after a chat; 0 where it tells none.
         raw: The same after a text without a chat template; None where it takes no such text.
+        guide: How it is made to write one of several texts, after a text; None where it cannot be, or need not.
     """
 
     context: int | None
@@ -58,12 +61,19 @@ class Facts(NamedTuple):
     chat: Manner | None
     top: int
     raw: int | None
+    guide: Guide | None = None
 
     @property
     def can(self) -> frozenset[Primitive]:
         """The primitives that it offers."""
         told = self.by_id is not None or self.top > 0 or bool(self.chat is None and self.raw)
-        offers: dict[Primitive, bool] = {"generate": True, "choices": told, "continuation": self.echo}
+        goes_on = self.by_id is not None or (self.guide is not None and (self.text is not None or self.chat is None))
+        offers: dict[Primitive, bool] = {
+            "generate": True,
+            "choices": told,
+            "continuation": self.echo,
+            "constrained": goes_on,
+        }
         return frozenset(name for name, offered in offers.items() if offered)
 
 
@@ -94,10 +104,11 @@ def probe(wire: Wire, *, local: TextSide | None, chat: bool | None, thinking: bo
         text = TextSide(tokenizer, encoder_decoder=False, chat=chat, thinking=thinking)  # type: ignore[arg-type]
     proof = Proof(wire, text) if text and raw is not None else None
     if proof is None or not proof.holds:
-        return Facts(context, None, tokenizer, None, False, False, manner, _top(wire, manner), raw)
+        guide = None if raw is None else _guide(wire)
+        return Facts(context, None, tokenizer, None, False, False, manner, _top(wire, manner), raw, guide)
     by_id = proof.dialect(vocabulary)
-    top = _top(wire, manner) if by_id is None else 0
-    return Facts(context, text, tokenizer, by_id, proof.many(), proof.echo(), manner, top, raw)
+    top, guide = (_top(wire, manner), _guide(wire)) if by_id is None else (0, None)
+    return Facts(context, text, tokenizer, by_id, proof.many(), proof.echo(), manner, top, raw, guide)
 
 
 def _sick(wire: Wire) -> bool:
@@ -130,6 +141,7 @@ def agreed(told: Sequence[tuple[str, Facts]]) -> Facts:
         top=min(own.top for own in every),
         raw=None if any(own.raw is None for own in every) else min(own.raw or 0 for own in every),
         chat=None if any(own.chat is None for own in every) else first.chat,
+        guide=first.guide if all(own.guide == first.guide for own in every) else None,
     )
 
 
@@ -202,6 +214,16 @@ def _raw(wire: Wire) -> int | None:
         if _tells(answer):
             return top
     return 0 if answered or _tried(wire, "/completions", body) is not None else None
+
+
+def _guide(wire: Wire) -> Guide | None:
+    """How the server is made to write one of several texts that it would not write by itself."""
+    for guide in GUIDES:
+        body = {"model": wire.address.model, "prompt": QUESTIONS[0], "temperature": 0, **guide.choosing(UNLIKELY)}
+        entry = _tried(wire, "/completions", body)
+        if entry is not None and str(entry.get("text")).strip() in UNLIKELY:
+            return guide
+    return None
 
 
 def _tokenizer(wire: Wire, chat: bool | None) -> ServerTokenizer | None:

@@ -11,32 +11,23 @@ from typing import Any
 import numpy as np
 
 from pyterrier_llmrank.core import Prompt, brief
-from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong, Unsupported
+from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hf.constraints import check_held, spellings
 from pyterrier_llmrank.models.hf.loading import Checkpoint
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
+from pyterrier_llmrank.models.hf.sampling import processors
 from pyterrier_llmrank.models.hf.stopping import check_stops
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
 from .engine import Loaded, load
+from .holding import write_held
+from .options import check_options
 from .reading import Read, read_along, read_next
 from .writing import manners, written
 
 NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"
 DTYPES = ("float32", "bfloat16", "float16")
-OURS = {  # arguments of ``vllm.LLM`` that are set here, and what to use instead
-    "model": "name=",
-    "tokenizer": "name= or adapter=",
-    "revision": "revision=",
-    "tokenizer_revision": "revision=",
-    "dtype": "dtype=",
-    "max_model_len": "max_length=",
-    "trust_remote_code": "trust_remote_code=",
-    "generation_config": "sampling= of what asks for text",
-    "runner": "CrossEncoder or BiEncoder for models that write nothing",
-    "logprobs_mode": "HFModel for logits",
-    "skip_tokenizer_init": "HFModel for models without a tokenizer",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,9 +83,7 @@ class VLLMModel:
             raise ConfigurationError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.max_length is not None and self.max_length < 2:
             raise ConfigurationError(f"max_length must be at least 2 tokens, got {self.max_length}")
-        for name in self.engine:
-            if name in OURS:
-                raise ConfigurationError(f"engine must not hold {name!r}, which VLLMModel sets; use {OURS[name]}")
+        check_options(self.engine)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self.name, self.revision, None, self.dtype, self.trust_remote_code, self.adapter)
@@ -110,7 +99,7 @@ class VLLMModel:
     @property
     def can(self) -> frozenset[Primitive]:
         """Everything but attention, which vLLM shows nobody."""
-        return frozenset({"choices", "continuation", "generate"})
+        return frozenset({"choices", "continuation", "generate", "constrained"})
 
     @property
     def context(self) -> int:
@@ -198,18 +187,23 @@ class VLLMModel:
     ) -> list[Generation]:
         """Answers of at most ``max_tokens`` tokens, whatever the checkpoint's generation configuration says.
 
-        The tokens of a stop text are counted, but it is no part of the answer.
+        The tokens of a stop text are counted, but it is no part of the answer. With a constraint an answer ends with
+        its last item, and the tokens that are allowed are asked for once a choice.
 
         Raises:
-            ConfigurationError: Sampling without one seed per prompt or at a temperature that vLLM does not take, or a
-                stop text that is empty.
+            ConfigurationError: Sampling without one seed per prompt or at a temperature that vLLM does not take, a stop
+                text that is empty, or a constraint with a stop text or a limit that could cut an answer off.
+            LabelError: Two items of a constraint are the same to the tokenizer.
             PromptTooLong: A prompt with its answer exceeds the context.
         """
-        if constraint is not None:
-            raise Unsupported(f"{self.name} in vLLM holds no answer to a constraint; use decode='generate', or HFModel")
         check_stops(stop)
         drawn = manners(sampling, seeds, len(prompts))
-        _, ids = self._ready(prompts, max_tokens)
+        rendered, ids = self._ready(prompts, max_tokens)
+        if constraint is not None:
+            own = spellings(self._text, rendered, constraint)
+            check_held(max_tokens, stop, own)
+            draws = [processors(sampling, [seed], "cpu") for seed in (seeds if sampling and seeds else [0] * len(ids))]
+            return write_held(self._loaded, ids, constraint, own, draws)
         # a stop text may be a control token
         shared = {"max_tokens": max_tokens, "stop": list(stop), "skip_special_tokens": False}
         outputs = self._loaded.run(ids, [shared | own for own in drawn])

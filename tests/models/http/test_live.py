@@ -17,12 +17,14 @@ import pytest
 from tiny import CHATML, ask, byte_tokenizer, decoder, local
 
 from pyterrier_llmrank.errors import ModelNotFound, Unsupported
-from pyterrier_llmrank.models import OpenAIModel, Sampling
+from pyterrier_llmrank.models import OpenAIModel, Permutation, Sampling
+from pyterrier_llmrank.models.http.guided import GUIDES
 
 PROMPTS = [ask(f"Is the cat number {i} on the mat?", system="Be brief." if i % 2 else "") for i in range(12)]
 BEGUN = [ask(f"Which is best, {i}?", answer="Label: (") for i in range(5)]
 RAW = [ask(f"the cat {i}", raw=True) for i in range(5)]
 LABELS = ("Yes", "No", "A")
+HELD = [Permutation(tuple(f"[{i}]" for i in range(1, 13))), Permutation(tuple("CDEFG"), length=3)]
 VLLM = os.environ.get("VLLM_PYTHON", "")  # the interpreter of an environment that has vLLM
 
 
@@ -41,7 +43,7 @@ def running(command, folder, port):
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
     try:
-        for _ in range(1200):
+        for _ in range(3600):
             if process.poll() is not None:
                 pytest.fail(f"the server does not start: {log.read_text()[-600:]}")
             try:
@@ -49,6 +51,8 @@ def running(command, folder, port):
                 break
             except OSError:
                 time.sleep(0.1)
+        else:
+            pytest.fail(f"the server does not answer: {log.read_text()[-600:]}")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
@@ -91,6 +95,8 @@ def test_transformers_serve_writes_what_the_local_model_writes(transformers_serv
     for options in ({}, {"tokenizer": checkpoint}):
         served = OpenAIModel(checkpoint, transformers_serve, **options)
         assert served.can == {"generate"}
+        with pytest.raises(Unsupported, match="use decode='generate'"):
+            served.generate(PROMPTS, max_tokens=60, constraint=HELD[0])
         for prompts in (PROMPTS[:4], RAW[:2]):
             theirs, ours = (model.generate(prompts, max_tokens=6) for model in (served, here))
             assert [one.text for one in theirs] == [one.text for one in ours]
@@ -112,7 +118,7 @@ def test_transformers_serve_does_not_know_another_model(transformers_serve):
 @pytest.mark.parametrize("told", [True, False], ids=["tokenizer here", "the server's"])
 def test_vllm_gives_the_values_of_the_local_model(vllm, checkpoint, told):
     here, served = local(checkpoint), OpenAIModel("tiny", vllm, tokenizer=checkpoint if told else None)
-    assert served.can == {"choices", "continuation", "generate"} and served.context == 1024
+    assert served.can == {"choices", "continuation", "generate", "constrained"} and served.context == 1024
     for prompts in (PROMPTS, BEGUN, RAW):
         assert served.lengths(prompts) == here.lengths(prompts)
         labels, texts = [LABELS] * len(prompts), [f"the cat {i} Yes" for i in range(len(prompts))]
@@ -128,3 +134,18 @@ def test_vllm_repeats_what_it_drew_for_a_seed(vllm, checkpoint):
     served = OpenAIModel("tiny", vllm, tokenizer=checkpoint)
     drawn = [served.generate(PROMPTS, max_tokens=8, sampling=Sampling(), seeds=range(12)) for _ in range(2)]
     assert drawn[0] == drawn[1] != served.generate(PROMPTS, max_tokens=8, sampling=Sampling(), seeds=range(1, 13))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held", HELD)
+def test_vllm_orders_as_the_local_model_does(vllm, checkpoint, held):
+    """By tokens; and by texts, where it is asked in that way."""
+    here, served = local(checkpoint), OpenAIModel("tiny", vllm, tokenizer=checkpoint)
+    wanted = [one.text for one in here.generate(PROMPTS, max_tokens=90, constraint=held)]
+    theirs = served.generate(PROMPTS, max_tokens=90, constraint=held)
+    assert [one.text for one in theirs] == wanted
+    assert sum(one.usage.cached_tokens for one in theirs) > 0
+    chooser = OpenAIModel("tiny", vllm, tokenizer=checkpoint, max_failures=3)  # with a wire of its own
+    key = (checkpoint, None, False)
+    chooser._wire.known[key] = served._facts._replace(by_id=None, guide=GUIDES[0])
+    assert [one.text for one in chooser.generate(PROMPTS, max_tokens=90, constraint=held)] == wanted
