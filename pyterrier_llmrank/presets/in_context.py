@@ -29,7 +29,7 @@ def icr(
     """The attention of all heads to 100 documents of 300 words, shown once, the first one last (ICR).
 
     Args:
-        model: Any local decoder; the authors took Llama-3.1-8B-Instruct and Mistral-7B-Instruct-v0.2.
+        model: Any local decoder; the authors' code was tested with Mistral and Llama-3.1.
         instruction: "QA" for TREC-COVID, FiQA, Touché, DBpedia, NQ and the multi-hop sets, "IE" for all others.
         calibrate: Whether the attention of the query "N/A" is taken off.
         options: See ``Options``.
