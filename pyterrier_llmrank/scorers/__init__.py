@@ -16,7 +16,7 @@ from .heads import Band
 from .inserted import Inserted
 from .list_encoder import ListEncoder
 from .orders import BothOrders, Shuffled
-from .over_lists import BestPath, ContextAware, ListEncoder
+from .over_lists import BestPath, ContextAware
 from .pe_rank import PERank
 from .probe import ContrastProbe
 from .prompted import Prompted
