@@ -29,7 +29,7 @@ def test_the_schematic_draws_offline():
 
 def test_every_public_name_is_documented_and_every_documented_name_is_public():
     assert {name for name in DOCUMENTED if "." not in name} == set(pyterrier_llmrank.__all__) - VALUES
-    for room in ("artifacts", "coprompt"):
+    for room in ("artifacts", "coprompt", "training.data", "training.losses", "training.rewards", "vectors"):
         importlib.import_module(f"pyterrier_llmrank.{room}")
     for name in DOCUMENTED:
         assert attrgetter(name)(pyterrier_llmrank).__doc__, name
@@ -47,7 +47,7 @@ def test_every_page_is_in_the_table_of_contents():
     assert sorted(listed) == sorted(PAGES.keys() - {"index"})
 
 
-@pytest.mark.parametrize("page", ["strategies", "scorers"])
+@pytest.mark.parametrize("page", ["strategies", "scorers", "reading_lists"])
 def test_what_a_page_shows_can_be_built(page):
     block = re.search(r"\.\. code-block:: python\n.*\n\n((?:    .*\n|\n)+)", PAGES[page])[1]
     code = textwrap.dedent(block).replace("Qwen/Qwen3-4B-Instruct-2507", ".")
