@@ -36,13 +36,13 @@ SAMPLES, SHARED, NEW = 8, 1_500, 16  # answers to one prompt, its tokens, tokens
 
 
 def save_spelling(folder):
-    """Lets the tokenizer tell identifiers apart: brackets, digits and signs become tokens of their own."""
-    from tokenizers import pre_tokenizers
+    """Lets the tokenizer tell identifiers apart: brackets, digits and signs are tokens of their own."""
+    from tokenizers import Regex, pre_tokenizers
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     inner = tokenizer.backend_tokenizer
-    marks = pre_tokenizers.Split(" ", "removed")
-    inner.pre_tokenizer = pre_tokenizers.Sequence([marks, pre_tokenizers.Punctuation(), pre_tokenizers.Digits(True)])
+    spaces, parts = pre_tokenizers.Split(" ", "removed"), Regex(r"w\d+|\d|[^\w\s]")  # words of texts stay whole
+    inner.pre_tokenizer = pre_tokenizers.Sequence([spaces, pre_tokenizers.Split(parts, "isolated")])
     state = json.loads(inner.to_str())
     vocabulary = state["model"]["vocab"]
     signs = [*"[]>,.:?()", *map(str, range(10)), *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
