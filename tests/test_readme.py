@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pyterrier as pt
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +81,11 @@ def test_every_method_of_the_table_can_be_built(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"qid": "1", "docnos": ["a"], "ranking": ["a"]}\n', encoding="utf-8")
     scorer = library.BiEncoder(str(tmp_path))
     given = {"model": str(tmp_path), "name": str(tmp_path), "scorer": scorer}
+    for part in ("decoder", "compressor"):  # of RRK
+        (tmp_path / part).mkdir()
+    given |= {"graph": {}, "loader": pt.Transformer.identity()}
     for code in rows:
-        built = eval(code.replace("log.jsonl", (tmp_path / "log.jsonl").as_posix()), vars(library) | given)
-        assert isinstance(built, library.Rerank), code
-    assert len(rows) >= 10
+        for file in ("log.jsonl", "vectors.sqlite", "folder"):
+            code = code.replace(f'"{file}"', repr((tmp_path / file).as_posix()))
+        assert isinstance(eval(code, vars(library) | given), pt.Transformer), code
+    assert len(rows) >= 35
