@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from pyterrier_llmrank.core import Answer, Doc, Evidence, Question, Usage, from_order
 from pyterrier_llmrank.errors import ModelError
 from pyterrier_llmrank.models.hf.emitting import Order, emit
@@ -188,9 +190,11 @@ class PERank(LocalReader):
 
         network: Any = self._loaded.network
         stacked = with_width(found, network.config.embedding_size, f"PERank({self.name!r})", self.prompt.m)
-        places = {doc: place for place, doc in enumerate(docs)}
+        # equal vectors are projected once: a product of matrices may round equal rows apart, by their place
+        distinct, which = np.unique(stacked.reshape(len(docs), -1), axis=0, return_inverse=True)
+        places = dict(zip(docs, which.reshape(-1).tolist(), strict=True))
         with torch.inference_mode():
-            embeddings = network.projected(torch.from_numpy(stacked))  # (documents, m, hidden)
+            embeddings = network.projected(torch.from_numpy(distinct.reshape(-1, *stacked.shape[1:])))
         return [embeddings[[places[doc] for doc in one.docs]] for one in questions]
 
 

@@ -72,7 +72,8 @@ class StoredLists(Sequence[TrainingList]):
                 self._write(file, {"options": self.options})
             for one in lists:
                 if one.qid not in self.qids:
-                    self._write(file, {"qid": one.qid, "query": one.query, "docs": one.docs, "targets": one.targets})
+                    docs = [doc[:2] for doc in one.docs]
+                    self._write(file, {"qid": one.qid, "query": one.query, "docs": docs, "targets": one.targets})
             os.fsync(file.fileno())
 
     def _write(self, file: BinaryIO, row: dict[str, Any]) -> None:
