@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_llmrank.columns import check_columns
 from pyterrier_llmrank.core import Question, Strategy
-from pyterrier_llmrank.errors import ConfigurationError, InputError
-from pyterrier_llmrank.frames import candidate_order, documents, query_texts
+from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.presets.registry import Name, Options, engine
 from pyterrier_llmrank.prompts import InContextPrompt
 from pyterrier_llmrank.scorers import Attention
@@ -24,6 +22,7 @@ from pyterrier_llmrank.strategies import OneShot
 
 from .base import DEFAULT_MODEL, Method
 from .explaining import Explanation, as_docs, explained
+from .judged import judged_lists
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -164,24 +163,11 @@ class InContextRanker(Method, pt.Estimator):
 
     def _judged(self, results: pd.DataFrame, qrels: pd.DataFrame) -> list[Judged]:
         """The queries of a frame with their candidates, in an order drawn at random, and judgments of these."""
-        check_columns(results, self.scorer, self.text_field, self)
-        if missing := {"qid", "docno", "label"} - {*qrels.columns}:
-            raise InputError(f"judgments need the columns qid, docno and label; missing: {', '.join(sorted(missing))}")
-        order, starts = candidate_order(results)
-        out = results.iloc[order].reset_index(drop=True)
-        docs, queries = documents(out, self.text_field), query_texts(out, starts)
-        labels = {
-            (str(qid), str(docno)): label
-            for qid, docno, label in qrels[["qid", "docno", "label"]].itertuples(index=False)
-        }
         judged = []
-        for query, start, end in zip(queries, starts, [*starts[1:], len(out)], strict=True):
-            qid = str(out["qid"].iloc[start])
-            own = docs[start:end][: self.depth]
-            drawn = generator(self.seed, qid).permutation(len(own))
-            group = tuple(own[place] for place in drawn)
-            grades = np.array([labels.get((qid, doc.docno), 0) for doc in group], dtype=np.float64)
-            judged.append(Judged(Question(query, group, qid), grades))
+        for question, labels in judged_lists(results, qrels, self):
+            drawn = generator(self.seed, question.qid).permutation(len(labels))
+            group = tuple(question.docs[place] for place in drawn)
+            judged.append(Judged(Question(question.query, group, question.qid), labels[drawn]))
         return judged
 
     def _quality(self, heads: Heads, judged: Sequence[Judged]) -> float:

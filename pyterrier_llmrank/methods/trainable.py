@@ -10,19 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyterrier as pt
-from numpy.typing import NDArray
 
-from pyterrier_llmrank.columns import check_columns, docs_read
-from pyterrier_llmrank.core import Question
 from pyterrier_llmrank.errors import InputError
-from pyterrier_llmrank.frames import candidate_order, query_texts
 from pyterrier_llmrank.networks.saving import kinds, save
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.strategies import OneShot
 from pyterrier_llmrank.training.fitting import Epoch, Example, Fitting, fit
 
-Judged = tuple[Question, NDArray[np.float64]]
-"""A query with its candidates, and the label of each."""
+from .judged import judged_lists
 
 
 class Trainable(Rerank, pt.Estimator):
@@ -95,30 +90,11 @@ class Trainable(Rerank, pt.Estimator):
 
     def _examples(self, frame: pd.DataFrame, qrels: pd.DataFrame) -> list[Example]:
         scorer: Any = self.scorer
-        judged = self._judged(frame, qrels)
-        inputs = scorer.inputs([question for question, _ in judged])
-        return [Example(one.rows, labels) for one, (_, labels) in zip(inputs, judged, strict=True)]
-
-    def _judged(self, frame: pd.DataFrame, qrels: pd.DataFrame) -> list[Judged]:
-        """The lists of a frame as they are reranked, with labels."""
-        check_columns(frame, self.scorer, self.text_field, self)
-        if lacking := {"qid", "docno", "label"} - set(qrels.columns):
-            raise InputError(f"qrels need qid, docno and label; {', '.join(sorted(lacking))} is missing")
-        if not len(frame):
+        judged = judged_lists(frame, qrels, self)
+        if not judged:
             raise InputError("there are no results to learn from")
-        order, starts = candidate_order(frame)
-        docs = docs_read(frame, order, starts, self.scorer, self.text_field)
-        rows = frame.iloc[order]
-        queries = query_texts(rows, starts)
-        qids = rows["qid"].astype(str).tolist()
-        names = zip(qrels["qid"].astype(str), qrels["docno"].astype(str), strict=True)
-        known = dict(zip(names, qrels["label"].astype(float), strict=True))
-        lists = []
-        for start, end, query in zip(starts, [*starts[1:], len(docs)], queries, strict=True):
-            shown = tuple(docs[start:end][: self.depth])
-            labels = [known.get((qids[start], doc.docno), 0.0) for doc in shown]
-            lists.append((Question(query, shown, qids[start]), np.maximum(labels, 0.0)))
-        return lists
+        inputs = scorer.inputs([question for question, _ in judged])
+        return [Example(one.rows, np.maximum(labels, 0.0)) for one, (_, labels) in zip(inputs, judged, strict=True)]
 
 
 def located(folder: str | os.PathLike[str]) -> str:

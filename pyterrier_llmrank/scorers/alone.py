@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
-from pyterrier_llmrank.models.hf.encoders import Encoded
 
 
 class Alone:
@@ -22,11 +21,6 @@ class Alone:
     def max_docs(self) -> int | None:
         """Any number: each document is read by itself."""
         return None
-
-
-def usage(read: Encoded) -> Usage:
-    """What one input of an encoder costs."""
-    return read.usage
 
 
 def regrouped(questions: Sequence[Question], scored: Iterable[tuple[float, Usage]]) -> list[Answer]:

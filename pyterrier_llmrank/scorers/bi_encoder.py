@@ -13,7 +13,7 @@ from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled
 from pyterrier_llmrank.models.hf.weightless import weightless
 
-from .alone import Alone, regrouped, usage
+from .alone import Alone, regrouped
 from .embedding import embedded
 
 
@@ -75,4 +75,4 @@ class BiEncoder(Alone, LocalEncoder):
         own = weightless(self)
         texts = [self.doc_prefix + own.plain(doc.text) for one in questions for doc in one.docs]
         inputs = encode(own._loaded, texts, None, Limits(own.context))
-        return [answer.usage for answer in regrouped(questions, ((0.0, usage(one)) for one in inputs))]
+        return [answer.usage for answer in regrouped(questions, ((0.0, one.usage) for one in inputs))]

@@ -14,7 +14,7 @@ from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.base import chat, check_template
 from pyterrier_llmrank.prompts.truncation import fit
 
-from .alone import Alone, regrouped, usage
+from .alone import Alone, regrouped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,12 +124,12 @@ class CrossEncoder(Alone, LocalEncoder):
         inputs = self._inputs(questions)
         logits = self._run(inputs, self._logits)
         scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
-        return regrouped(questions, zip(scores, map(usage, inputs), strict=True))
+        return regrouped(questions, zip(scores, (one.usage for one in inputs), strict=True))
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone: no weights are loaded."""
         inputs = weightless(self)._inputs(questions)
-        return [answer.usage for answer in regrouped(questions, ((0.0, usage(one)) for one in inputs))]
+        return [answer.usage for answer in regrouped(questions, ((0.0, one.usage) for one in inputs))]
 
     def _logits(self, out: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - of every network its own
         """Of each input, (batch, labels)."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Question, Usage, brief
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 
-from .alone import usage
 from .columns import vectors
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -123,7 +122,7 @@ def _vectors(encoder: Encoder, texts: list[str], prefix: str) -> tuple[Floats, l
         return np.empty((0, 0)), []
     if (encode := getattr(encoder, "encode", None)) is not None:
         made, inputs = encode(texts, getattr(encoder, prefix, ""))
-        return made, [usage(one) for one in inputs]
+        return made, [one.usage for one in inputs]
     made = np.asarray(encoder(texts), dtype=np.float64)
     if made.ndim != 2 or len(made) != len(texts):
         raise InputError(f"{encoder!r} gave vectors of the shape {made.shape} for {len(texts)} texts")

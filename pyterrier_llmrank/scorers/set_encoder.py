@@ -14,7 +14,7 @@ from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder
 from pyterrier_llmrank.models.hf.loaded import Loaded
 from pyterrier_llmrank.models.hf.weightless import weightless
 
-from .alone import regrouped, usage
+from .alone import regrouped
 
 if TYPE_CHECKING:
     from pyterrier_llmrank.models.hf.own import Own
@@ -108,12 +108,12 @@ class SetEncoder(LocalEncoder):
 
         rows = [[token for one in own for token in one.ids] for own in inputs]
         every = [score for own in self._spread(rows, run) for score in own]
-        return regrouped(questions, zip(every, (usage(one) for own in inputs for one in own), strict=True))
+        return regrouped(questions, zip(every, (one.usage for own in inputs for one in own), strict=True))
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone: no weights are loaded."""
         inputs = weightless(self)._inputs(questions)
-        return [sum(map(usage, own), Usage()) for own in inputs]
+        return [sum((one.usage for one in own), Usage()) for own in inputs]
 
     def _inputs(self, questions: Sequence[Question]) -> list[list[Encoded]]:
         """What is read for each document of each question."""

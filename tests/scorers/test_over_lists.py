@@ -169,7 +169,7 @@ def test_lists_of_different_width_cannot_be_learnt_from(tmp_path, data):
 def test_qrels_and_results_that_teach_nothing_are_refused(tmp_path, data):
     frame, qrels = data
     reranker = FACES["context"](tmp_path)
-    with pytest.raises(InputError, match="label is missing"):
+    with pytest.raises(InputError, match="judgments need the columns qid, docno and label; missing: label"):
         reranker.fit(frame, qrels.drop(columns="label"))
     with pytest.raises(InputError, match="different relevance; check that qids and docnos"):
         reranker.fit(frame, qrels.assign(qid="other"))

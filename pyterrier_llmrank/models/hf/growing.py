@@ -35,6 +35,7 @@ class Growing:
         self._loaded, self._pad = loaded, pad
         self._both = bool(loaded.network.config.is_encoder_decoder)
         self._cache, self._gaps = new_cache(loaded), gaps_allowed(loaded)
+        self._placed = not self._both and takes_positions(loaded)
         self._fixed = _encoded(loaded, sequences, pad) if self._both else {}
         self.shared = 0 if self._both else share(loaded, self._cache, sequences, self._read)
         self._waiting = [row[self.shared :] for row in (starts if self._both else sequences)]
@@ -76,7 +77,7 @@ class Growing:
             self._mask[row] += [0] * gap + [1] * len(new)
             self._lengths[row] += len(new)
         given = {"decoder_input_ids": ids} if self._both else {"input_ids": ids, "attention_mask": self._mask}
-        if not self._both and takes_positions(self._loaded):
+        if self._placed:
             given["position_ids"] = positions
         tensors = {name: torch.tensor(rows, device=self._loaded.device) for name, rows in given.items()}
         return {**tensors, **self._fixed, "past_key_values": self._cache, "use_cache": True}
