@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .documents import distinct, long_enough, without_near_duplicates
 from .drafts import AllOf, Draft, Writer, Written
+from .filters import Sifted, confident, deduplicated, first_by, found_by, sift
 from .offline import Keywords, Sentences, Titles, offline_queries, offline_writer
 from .stored import StoredQueries, write_queries
+from .taught import Taught, sifted_by_teacher
 from .words import WordCounts
 
 __all__ = [
@@ -13,15 +15,23 @@ __all__ = [
     "Draft",
     "Keywords",
     "Sentences",
+    "Sifted",
     "StoredQueries",
+    "Taught",
     "Titles",
     "WordCounts",
     "Writer",
     "Written",
+    "confident",
+    "deduplicated",
     "distinct",
+    "first_by",
+    "found_by",
     "long_enough",
     "offline_queries",
     "offline_writer",
+    "sift",
+    "sifted_by_teacher",
     "without_near_duplicates",
     "write_queries",
 ]
