@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .choosing import mmr, near_centroid, quotas, representatives
+from .clusters import Clusters, k_means
 from .documents import distinct, long_enough, without_near_duplicates
 from .drafts import AllOf, Draft, Writer, Written
 from .filters import Sifted, confident, deduplicated, first_by, found_by, sift
@@ -12,6 +14,7 @@ from .words import WordCounts
 
 __all__ = [
     "AllOf",
+    "Clusters",
     "Draft",
     "Keywords",
     "Sentences",
@@ -27,9 +30,14 @@ __all__ = [
     "distinct",
     "first_by",
     "found_by",
+    "k_means",
     "long_enough",
+    "mmr",
+    "near_centroid",
     "offline_queries",
     "offline_writer",
+    "quotas",
+    "representatives",
     "sift",
     "sifted_by_teacher",
     "without_near_duplicates",
