@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ HELD_TOKENS = 16_384
 REMEMBERED = 100_000  # texts whose tokens are kept
 ENDLESS = 1 << 40  # rows of a pass: tokens alone decide
 
+DocumentVectors: TypeAlias = Callable[[Sequence[str]], NDArray[Any]]
+
 _numbers = count(1)
 
 
@@ -49,8 +51,10 @@ class BiEncoderLearner:
         doc_prefix: What it expects before a document.
         query_tokens: Of a query at most, special ones included.
         doc_tokens: Of a document.
-        loss: A name of ``learners.named.LOSSES``, or a ``VectorLoss``. "cadet" and "info_nce" contrast with the whole batch,
-            the others look at each list by itself.
+        loss: A name of ``learners.named.LOSSES``, or a ``VectorLoss``. "cadet", "info_nce" and "bixse" look at the
+            whole batch, the others at each list by itself.
+        document_vectors: A function from texts to vectors, (texts, width), for documents that stay as they are, such
+            as those of an index: only queries are trained then, which costs little.
         dims: Widths to which vectors are also cut, for the same loss (Matryoshka).
         dropout: Whether the checkpoint's dropout is on in training.
         batch_tokens: Tokens of one pass, padding included; by default 16,384 on a GPU and 2,048 on a CPU.
@@ -80,6 +84,7 @@ class BiEncoderLearner:
         query_tokens: int = 64,
         doc_tokens: int = 256,
         loss: str | VectorLoss = "cadet",
+        document_vectors: DocumentVectors | None = None,
         dims: tuple[int, ...] = (),
         dropout: bool = False,
         batch_tokens: int | None = None,
@@ -104,7 +109,9 @@ class BiEncoderLearner:
         self.network = RetrieverNetwork(encoder, wanted, pooling=pooling, normalize=normalize, dropout=dropout)
         self.query_prefix, self.doc_prefix = query_prefix, doc_prefix
         self.batch_tokens, self.held_tokens = batch_tokens, held_tokens
-        self._told = {"name": name, "revision": revision, "dropout": dropout}
+        self.document_vectors = document_vectors
+        fixed = document_vectors is not None
+        self._told = {"name": name, "revision": revision, "dropout": dropout, "fixed": fixed}
         self._plain = TextSide(self.tokenizer, encoder_decoder=False, chat=False, thinking=False).plain
         self._known: dict[tuple[str, int], Encoded] = {}
 
@@ -135,7 +142,9 @@ class BiEncoderLearner:
 
         def differentiate(vectors: Tensor) -> Tensor:
             leaves = vectors.requires_grad_(bool(lists))
-            queries, documents = leaves.split([len(texts.queries), len(texts.documents)])
+            queries, documents = leaves.tensor_split([len(texts.queries)])
+            if self.document_vectors is not None:
+                documents = self._fixed(texts.documents)
             value = loss(collated(parts, *self._together(parts, queries, documents), guide))
             values.append(float(value.detach()))
             if not lists:
@@ -164,10 +173,9 @@ class BiEncoderLearner:
 
     def _passes(self, texts: Texts) -> Passes:
         """What is read at once: texts of about the same length, queries or documents, the longest first."""
-        inputs = [
-            *self._inputs(texts.queries, self.query_prefix, self.query_tokens),
-            *self._inputs(texts.documents, self.doc_prefix, self.doc_tokens),
-        ]
+        inputs = self._inputs(texts.queries, self.query_prefix, self.query_tokens)
+        if self.document_vectors is None:
+            inputs += self._inputs(texts.documents, self.doc_prefix, self.doc_tokens)
         lengths = [len(one.ids) for one in inputs]
         batches = plan(range(len(inputs)), lengths, [1] * len(inputs), self._budget)
         sizes = [len(batch) * max(lengths[item] for item in batch) for batch in batches]
@@ -175,6 +183,18 @@ class BiEncoderLearner:
         return Passes(
             batches, sizes, self.held_tokens, lambda batch: self.network([inputs[item] for item in batch], pad)
         )
+
+    def _fixed(self, texts: list[str]) -> Tensor:
+        """The vectors of documents that are not trained, (texts, width).
+
+        Raises:
+            InputError: There are others than one a text.
+        """
+        assert self.document_vectors is not None
+        made = np.asarray(self.document_vectors(texts))
+        if made.ndim != 2 or len(made) != len(texts):
+            raise InputError(f"document_vectors gave the shape {made.shape} for {len(texts)} texts")
+        return torch.from_numpy(made).float().to(self.network.encoder.device)
 
     @property
     def _budget(self) -> Budget:

@@ -46,7 +46,7 @@ class Matryoshka(VectorLoss):
 
 
 LISTWISE = (
-    *("adr_mse", "approx_mrr", "approx_ndcg", "circle", "lambda_loss", "lipo_lambda", "list_mle", "list_net"),
+    *("adr_mse", "approx_mrr", "approx_ndcg", "lambda_loss", "lipo_lambda", "list_mle", "list_net"),
     *("neural_ndcg", "pearson", "position_aware_list_mle", "rank_list", "rank_net", "softmax_cross_entropy"),
 )
 
@@ -56,9 +56,11 @@ LOSSES: dict[str, Callable[..., VectorLoss]] = {
     "bixse": BiXSE,
     "kl_divergence": partial(OfLists, losses.kl_divergence, teacher_temperature=0.3),
     "margin_mse": partial(OfLists, losses.margin_mse, temperature=1.0),
+    "circle": partial(OfLists, losses.circle, temperature=1.0),
     **{name: partial(OfLists, getattr(losses, name)) for name in LISTWISE},
 }
-"""Losses by name. ``kl_divergence`` begins with CADET's temperatures, ``margin_mse`` with margins of similarities."""
+"""Losses by name. ``kl_divergence`` begins with CADET's temperatures, ``margin_mse``
+with margins of similarities as they are, as does ``circle``."""
 
 
 def vector_loss(loss: str | VectorLoss, **settings: Any) -> VectorLoss:  # noqa: ANN401 - the loss's own
