@@ -31,6 +31,17 @@ class Described(pt.Transformer):
             for name, parameter in parameters.items()
         ]
 
+    def apply_attributes(self, **changes: Any) -> Described:  # noqa: ANN401 - PyTerrier's protocol
+        """A copy with other arguments.
+
+        Raises:
+            InspectError: It has no such argument.
+        """
+        attributes = {attribute.name: attribute.value for attribute in self.attributes()}
+        if unknown := sorted(changes.keys() - attributes.keys()):
+            raise pt.inspect.InspectError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
+        return type(self)(**(attributes | changes))
+
     def subtransformers(self) -> dict[str, pt.Transformer]:
         """None: what it is made of are values, not transformers."""
         return {}

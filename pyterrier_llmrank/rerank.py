@@ -176,12 +176,9 @@ class Rerank(Described):
 
     def apply_attributes(self, **changes: Any) -> Rerank:  # noqa: ANN401 - PyTerrier's protocol
         """A copy with other arguments of its own, sharing the scorer (nothing is loaded again), with a new ledger."""
-        attributes = {attribute.name: attribute.value for attribute in self.attributes()}
-        unknown = sorted(changes.keys() - attributes.keys())
-        if unknown:
-            raise pt.inspect.InspectError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
         if changes.keys() - {"top_k", "depth", "num_results", "keep_only_selected", "text_field", "verbose", "eager"}:
-            return type(self)(**(attributes | changes))
+            made: Rerank = super().apply_attributes(**changes)  # type: ignore[assignment]
+            return made
         clone = copy.copy(self)
         vars(clone).update(changes, ledger=Ledger())
         return clone

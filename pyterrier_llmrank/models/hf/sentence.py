@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
 
+from .hub import Where, where
+
 if TYPE_CHECKING:
     from .encoders import Pooling
 
 MODULES, POOLING, PROMPTS = "modules.json", "1_Pooling", "config_sentence_transformers.json"
 LENGTH = "sentence_bert_config.json"
+FILES = [MODULES, PROMPTS, LENGTH, "*_Pooling/config.json"]
 NAMES = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean", "lasttoken": "last"}  # theirs: ours
 LEGACY = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 DOCUMENTS = ("document", "passage", "corpus")  # prompts for documents, by which ``encode_document`` goes, in its order
@@ -69,6 +72,24 @@ def settings_of(folder: str | os.PathLike[str]) -> Settings | None:
         next((named[name] for name in DOCUMENTS if name in named), usual),
         read.get("max_seq_length"),
     )
+
+
+def settings_on_hub(name: str) -> Settings | None:
+    """The same of a name on the hub, from the cache or the hub; None where nothing is to be had.
+
+    Raises:
+        ConfigurationError: As ``settings_of``.
+        ModelError: Likewise.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    if where(name, None) not in (Where.HERE, Where.HUB):
+        return None
+    try:  # weights may be cached without these; only where the hub is not to be had, what is cached will do
+        folder = snapshot_download(name, allow_patterns=FILES, local_files_only=constants.HF_HUB_OFFLINE)
+    except OSError:
+        return None
+    return settings_of(folder)
 
 
 def write_settings(folder: str | os.PathLike[str], settings: Settings, *, width: int) -> None:
