@@ -1,6 +1,6 @@
 """MiniLM specialised to a collection without any label: what it finds before and after, by several losses.
 
-    python tests/benchmarks/specialising.py [--collection cranfield] [--folder FOLDER] [--runs kl,info_nce] [--save NAME]
+    python tests/benchmarks/specialising.py [--collection cranfield] [--folder FOLDER] [--runs kl,cadet] [--save NAME]
 
 Queries are taken out of the documents (first sentences, keywords, sentences); the teacher is the fusion of BM25 and
 MiniLM itself (scores of each from 0 to 1 over its top 100, added). A tenth of the queries is not trained on, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +16,12 @@ from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.models.hf.batching import Budget, plan
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, encode, run_encoder
 from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded, load
+from pyterrier_llmrank.models.hf.sentence import Settings, write_settings
 from pyterrier_llmrank.models.hf.text import TextSide
 from pyterrier_llmrank.training.data import TrainingList
 
 from .caching import Passes
-from .collating import Lists, Texts, collated, distinct, guided
-from .folders import Reading, save
+from .collating import DocumentVectors, Lists, Texts, collated, distinct, fixed, guided
 from .gathering import gathered, told, workers
 from .named import Matryoshka, vector_loss
 from .retriever import RetrieverNetwork
@@ -31,8 +31,6 @@ GPU_TOKENS, CPU_TOKENS = 16_384, 2_048  # of a pass
 HELD_TOKENS = 16_384
 REMEMBERED = 100_000  # texts whose tokens are kept
 ENDLESS = 1 << 40  # rows of a pass: tokens alone decide
-
-DocumentVectors: TypeAlias = Callable[[Sequence[str]], NDArray[Any]]
 
 _numbers = count(1)
 
@@ -116,7 +114,7 @@ class BiEncoderLearner:
         self._known: dict[tuple[str, int], Encoded] = {}
 
     def __repr__(self) -> str:
-        told = {**self._told, **self._reading._asdict(), "query_tokens": self.query_tokens, "loss": self.network.loss}
+        told = {**self._told, "settings": self._settings, "query_tokens": self.query_tokens, "loss": self.network.loss}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     def learn(self, lists: Sequence[TrainingList], backward: Callable[[Tensor], None]) -> float:
@@ -144,7 +142,7 @@ class BiEncoderLearner:
             leaves = vectors.requires_grad_(bool(lists))
             queries, documents = leaves.tensor_split([len(texts.queries)])
             if self.document_vectors is not None:
-                documents = self._fixed(texts.documents)
+                documents = fixed(self.document_vectors, texts.documents, queries.device)
             value = loss(collated(parts, *self._together(parts, queries, documents), guide))
             values.append(float(value.detach()))
             if not lists:
@@ -184,18 +182,6 @@ class BiEncoderLearner:
             batches, sizes, self.held_tokens, lambda batch: self.network([inputs[item] for item in batch], pad)
         )
 
-    def _fixed(self, texts: list[str]) -> Tensor:
-        """The vectors of documents that are not trained, (texts, width).
-
-        Raises:
-            InputError: There are others than one a text.
-        """
-        assert self.document_vectors is not None
-        made = np.asarray(self.document_vectors(texts))
-        if made.ndim != 2 or len(made) != len(texts):
-            raise InputError(f"document_vectors gave the shape {made.shape} for {len(texts)} texts")
-        return torch.from_numpy(made).float().to(self.network.encoder.device)
-
     @property
     def _budget(self) -> Budget:
         default = CPU_TOKENS if self.network.encoder.device.type == "cpu" else GPU_TOKENS
@@ -229,9 +215,12 @@ class BiEncoderLearner:
 
     def save(self, folder: str | Path) -> None:
         """Writes a folder that ``BiEncoder`` and sentence-transformers load."""
-        save(Path(folder), self.network.encoder, self.tokenizer, self._reading)
+        encoder = self.network.encoder
+        encoder.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        write_settings(folder, self._settings, width=encoder.config.get_text_config().hidden_size)
 
     @property
-    def _reading(self) -> Reading:
+    def _settings(self) -> Settings:
         own = self.network
-        return Reading(own.pooling, own.normalize, self.query_prefix, self.doc_prefix, self.doc_tokens)
+        return Settings(own.pooling, own.normalize, self.query_prefix, self.doc_prefix, self.doc_tokens)

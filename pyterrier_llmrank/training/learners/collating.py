@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -16,6 +17,9 @@ from pyterrier_llmrank.errors import InputError
 from pyterrier_llmrank.training.data import TrainingList
 
 from .vectors import Guide, Vectors
+
+DocumentVectors: TypeAlias = Callable[[Sequence[str]], NDArray[Any]]
+"""From texts to vectors, (texts, width)."""
 
 
 class Lists(NamedTuple):
@@ -118,8 +122,27 @@ def guided(guide: Guide, texts: Texts, device: torch.device) -> tuple[Tensor, Te
         if hasattr(guide, "encode"):
             made = guide.encode(some, getattr(guide, prefix, ""))[0]
         else:
-            made = np.asarray(guide(some), dtype=np.float64)
-        if made.ndim != 2 or len(made) != len(some):
-            raise InputError(f"the guide {guide!r} gave vectors of the shape {made.shape} for {len(some)} texts")
-        found.append(normalize(torch.from_numpy(made).float(), dim=1).to(device))
+            made = guide(some)
+        found.append(normalize(_checked(made, guide, some), dim=1).to(device))
     return found[0], found[1]
+
+
+def fixed(vectors: DocumentVectors, texts: list[str], device: torch.device) -> Tensor:
+    """The vectors of documents that are not trained, (texts, width).
+
+    Raises:
+        InputError: There are others than one a text.
+    """
+    return _checked(vectors(texts), vectors, texts).to(device)
+
+
+def _checked(made: NDArray[Any], source: object, texts: list[str]) -> Tensor:
+    """Vectors as a tensor, float32.
+
+    Raises:
+        InputError: There are others than one a text.
+    """
+    values = np.asarray(made, dtype=np.float32)
+    if values.ndim != 2 or len(values) != len(texts):
+        raise InputError(f"{source!r} gave vectors of the shape {values.shape} for {len(texts)} texts")
+    return torch.from_numpy(values)
