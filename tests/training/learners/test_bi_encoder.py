@@ -99,7 +99,7 @@ def test_gradients_are_those_of_the_loss_by_the_book(folder):
             squares += [(scores[i] - scores[j] - wanted[i] + wanted[j]) ** 2 for j in range(len(scores)) if j != i]
     expected = torch.stack(squares).mean()
     expected.backward()
-    assert value == pytest.approx(float(expected), rel=1e-4)
+    assert value == pytest.approx(expected.item(), rel=1e-4)
     own = {f"encoder.{name}": one.grad for name, one in network.named_parameters() if one.grad is not None}
     same(gradients, own, rtol=1e-3, atol=1e-6)
 
