@@ -6,7 +6,7 @@ Queries are taken out of the documents (first sentences, keywords, sentences); t
 MiniLM itself (scores of each from 0 to 1 over its top 100, added). A tenth of the queries is not trained on, and
 chooses the weights. The collection's own queries and judgments measure the end, and nothing else.
 
-Everything is kept in the folder, and a call that was stopped goes on: vectors, lists, checkpoints, results.
+Vectors and checkpoints are kept in the folder, and a call that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from shared_data import SHARED, qrels, topics
 
 from pyterrier_llmrank.demo.minilm import minilm
 from pyterrier_llmrank.mini import BM25
-from pyterrier_llmrank.training.data import distil
 from pyterrier_llmrank.training.fitting import ndcg
 from pyterrier_llmrank.training.learners import BiEncoderLearner
 from pyterrier_llmrank.training.loop import train
@@ -42,7 +41,7 @@ from pyterrier_llmrank.training.queries import offline_queries
 from pyterrier_llmrank.training.settings import Training
 
 DEPTH = 100  # of BM25 and of MiniLM, that are fused
-LIST = 50  # documents of a list that is learnt from
+LIST = 30  # documents of a list that is learnt from
 
 RUNS = {
     "kl": {"loss": "kl_divergence", "temperature": 0.05, "teacher_temperature": 0.3},
@@ -129,7 +128,7 @@ def unit(scores):
 def lists_of(collection, per_doc, seed):
     """Lists to learn from, lists to choose by, and the document that each query is from."""
     queries = offline_queries(collection.docs, kinds=("title", "keywords", "sentence"), per_doc=per_doc, seed=seed)
-    taught = distil(queries, collection.teacher, collection.folder / "lists.jsonl", chunk=256)
+    taught = training_lists(collection.teacher(queries))
     source = dict(zip(queries["qid"], queries["docno"], strict=True))
     draw = np.random.default_rng(seed)
     held_out = {docno for docno in collection.docnos if draw.random() < 0.1}  # with all of its queries
@@ -215,12 +214,12 @@ def main():
     parser.add_argument("--folder", default=tempfile.gettempdir() + "/specialising")
     parser.add_argument("--runs", default=",".join(RUNS))
     parser.add_argument("--sides", choices=("query", "both"), default="query", help="what is trained")
-    parser.add_argument("--per-doc", type=int, default=2)
+    parser.add_argument("--per-doc", type=int, default=1)
     parser.add_argument("--list", type=int, default=LIST)
     parser.add_argument("--doc-tokens", type=int, default=256)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=5e-5)
-    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--evaluate-every", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -120,9 +120,8 @@ def test_a_toy_is_learnt_with_every_loss(folder, tmp_path, loss):
     docs = tuple(Doc(name, f"the {name} wind") for name in names)
     lists = [TrainingList(name, name, docs, tuple(float(doc.docno == name) for doc in docs)) for name in names]
     learner = BiEncoderLearner(folder, loss=loss)
-    if loss == "bixse":
-        learner.network.loss.bias.data.fill_(-5.0)  # nearer to random vectors than released ones are
-    train(learner, lists, tmp_path, Training(steps=40, batch_size=3, learning_rate=1e-3, warmup=0.0))
+    steps = 150 if loss == "bixse" else 40  # its bias has a way to go: vectors of random networks are all alike
+    train(learner, lists, tmp_path, Training(steps=steps, batch_size=3, learning_rate=1e-3, warmup=0.0))
     scores = learner.encode_queries(names) @ learner.encode_documents([doc.text for doc in docs]).T
     assert scores.argmax(axis=1).tolist() == [0, 1, 2]
 
@@ -163,7 +162,7 @@ def test_documents_with_vectors_of_their_own_stay_as_they_are(folder):
     again, split = learnt(folder, loss="kl_divergence", document_vectors=vectors, batch_tokens=20, held_tokens=0)
     assert value == pytest.approx(again, rel=1e-5) and len(asked) == 2 * len({*asked})
     same(gradients, split, rtol=1e-3, atol=1e-5)
-    with pytest.raises(InputError, match=r"shape \(1, 32\) for 8 texts"):
+    with pytest.raises(InputError, match=r"shape \(1, 32\) for 7 texts"):
         learnt(folder, document_vectors=lambda texts: fixed[:1])
 
 
