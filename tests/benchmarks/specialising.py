@@ -34,6 +34,7 @@ from shared_data import SHARED, qrels, topics
 
 from pyterrier_llmrank.demo.minilm import minilm
 from pyterrier_llmrank.mini import BM25
+from pyterrier_llmrank.training.data import training_lists
 from pyterrier_llmrank.training.fitting import ndcg
 from pyterrier_llmrank.training.learners import BiEncoderLearner
 from pyterrier_llmrank.training.loop import train
