@@ -9,28 +9,16 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
-import transformers
-from tiny import byte_tokenizer, saved
+from dense_checkpoints import WIDTH, bert
 
 from pyterrier_llmrank import BiEncoder, QueryFeedback
 from pyterrier_llmrank.dense import DenseEncoder, DistilledRetriever
 from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning
 from pyterrier_llmrank.mini import MiniCollection
-from pyterrier_llmrank.models.hf.sentence import Settings, write_settings
 
 pytest.importorskip("pyterrier_dr")
 MINI = MiniCollection()
-TOPICS, WIDTH = MINI.get_topics().head(6), 32
-
-
-def bert(folder, seed=1):
-    """A random BERT as sentence-transformers saves one; its vectors are means, of any length."""
-    tokenizer = byte_tokenizer(post="<|bos|> $A <|end|>")
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = transformers.BertConfig(**sizes, vocab_size=len(tokenizer), initializer_range=0.4 + seed / 100)
-    path = saved(folder, tokenizer, config, transformers.AutoModel)
-    write_settings(path, Settings("mean", False, "q: ", "d: ", 64), width=WIDTH)
-    return path
+TOPICS = MINI.get_topics().head(6)
 
 
 @pytest.fixture(scope="module")
