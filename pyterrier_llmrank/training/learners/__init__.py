@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .bi_encoder import BiEncoderLearner
-from .vectors import BiXSE, Cadet, InfoNCE, Matryoshka, OfLists, VectorLoss, Vectors
+from .contrasting import BiXSE, InfoNCE
+from .named import LOSSES, Matryoshka
+from .vectors import Cadet, OfLists, VectorLoss, Vectors
 
-__all__ = ["BiEncoderLearner", "BiXSE", "Cadet", "InfoNCE", "Matryoshka", "OfLists", "VectorLoss", "Vectors"]
+__all__ = ["LOSSES", "BiEncoderLearner", "BiXSE", "Cadet", "InfoNCE", "Matryoshka", "OfLists", "VectorLoss", "Vectors"]

@@ -5,74 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import normalize
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.models.hf.batching import Budget, plan
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, encode, pooled, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, encode, run_encoder
 from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded, load
-from pyterrier_llmrank.models.hf.reading import right_padded
 from pyterrier_llmrank.models.hf.text import TextSide
 from pyterrier_llmrank.training.data import TrainingList
 
 from .caching import Passes
 from .collating import Lists, Texts, collated, distinct, guided
 from .folders import Reading, save
-from .vectors import Matryoshka, VectorLoss, vector_loss
-from .workers import gathered, told, workers
+from .gathering import gathered, told, workers
+from .named import Matryoshka, vector_loss
+from .retriever import RetrieverNetwork
+from .vectors import VectorLoss
 
 GPU_TOKENS, CPU_TOKENS = 16_384, 2_048  # of a pass
 HELD_TOKENS = 16_384
 REMEMBERED = 100_000  # texts whose tokens are kept
 ENDLESS = 1 << 40  # rows of a pass: tokens alone decide
 
+DocumentVectors: TypeAlias = Callable[[Sequence[str]], NDArray[Any]]
+
 _numbers = count(1)
-
-
-class RetrieverNetwork(nn.Module):
-    """An encoder with what makes vectors of its states, and the parameters of a loss.
-
-    Args:
-        encoder: From tokens to states.
-        loss: May hold parameters.
-        pooling: Of states.
-        normalize: Whether vectors are scaled to length 1.
-        dropout: Whether the encoder's dropout is on in training.
-    """
-
-    def __init__(
-        self, encoder: PreTrainedModel, loss: VectorLoss, *, pooling: Pooling, normalize: bool, dropout: bool
-    ) -> None:
-        super().__init__()
-        self.encoder, self.loss = encoder, loss
-        self.pooling, self.normalize, self.dropout = pooling, normalize, dropout
-
-    def train(self, mode: bool = True) -> RetrieverNetwork:
-        """As any network's, but an encoder without dropout stays as it is in use."""
-        super().train(mode)
-        self.encoder.train(mode and self.dropout)
-        return self
-
-    def forward(self, inputs: Sequence[Encoded], pad: int = 0) -> Tensor:
-        """Vectors of texts, (texts, width), float32."""
-        ids, mask = right_padded([one.ids for one in inputs], pad, self.encoder.device)
-        even = len({len(one.ids) for one in inputs}) == 1  # attention is fastest without a mask
-        arguments = {"input_ids": ids, "attention_mask": None if even else mask}
-        if inputs[0].types:
-            arguments["token_type_ids"] = right_padded([one.types for one in inputs], 0, ids.device)[0]
-        return self.vectors(self.encoder(**arguments), mask)
-
-    def vectors(self, output: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - of every network its own
-        """Vectors of what the encoder put out."""
-        made = pooled(output.last_hidden_state, mask, self.pooling)
-        return normalize(made, dim=1, eps=1e-12) if self.normalize else made
 
 
 class BiEncoderLearner:
@@ -89,13 +51,14 @@ class BiEncoderLearner:
         doc_prefix: What it expects before a document.
         query_tokens: Of a query at most, special ones included.
         doc_tokens: Of a document.
-        loss: A name of ``vectors.LOSSES``, or a ``VectorLoss``. "cadet" and "info_nce" contrast with the whole batch,
-            the others look at each list by itself.
+        loss: A name of ``learners.named.LOSSES``, or a ``VectorLoss``. "cadet", "info_nce" and "bixse" look at the
+            whole batch, the others at each list by itself.
+        document_vectors: A function from texts to vectors, (texts, width), for documents that stay as they are, such
+            as those of an index: only queries are trained then, which costs little.
         dims: Widths to which vectors are also cut, for the same loss (Matryoshka).
         dropout: Whether the checkpoint's dropout is on in training.
         batch_tokens: Tokens of one pass, padding included; by default 16,384 on a GPU and 2,048 on a CPU.
         held_tokens: Tokens whose activations are held; what exceeds them is read twice.
-        device: Where the network is at first; the CPU by default.
         revision: Branch, tag or commit on the hub.
         **settings: Of the loss.
 
@@ -121,11 +84,11 @@ class BiEncoderLearner:
         query_tokens: int = 64,
         doc_tokens: int = 256,
         loss: str | VectorLoss = "cadet",
+        document_vectors: DocumentVectors | None = None,
         dims: tuple[int, ...] = (),
         dropout: bool = False,
         batch_tokens: int | None = None,
         held_tokens: int = HELD_TOKENS,
-        device: str = "cpu",
         revision: str | None = None,
         **settings: Any,  # noqa: ANN401 - the loss's own
     ) -> None:
@@ -137,7 +100,7 @@ class BiEncoderLearner:
         wanted = vector_loss(loss, **settings)
         wanted = Matryoshka(wanted, dims) if dims else wanted
         # a copy of its own: loaded networks are shared with all who ask for the same
-        loaded = load("encoder", Checkpoint(name, revision, device, "float32", copy=-next(_numbers)))
+        loaded = load("encoder", Checkpoint(name, revision, "cpu", "float32", copy=-next(_numbers)))
         self.tokenizer = loaded.tokenizer
         self.query_tokens, self.doc_tokens = (
             min(tokens, loaded.context or tokens) for tokens in (query_tokens, doc_tokens)
@@ -146,8 +109,15 @@ class BiEncoderLearner:
         self.network = RetrieverNetwork(encoder, wanted, pooling=pooling, normalize=normalize, dropout=dropout)
         self.query_prefix, self.doc_prefix = query_prefix, doc_prefix
         self.batch_tokens, self.held_tokens = batch_tokens, held_tokens
+        self.document_vectors = document_vectors
+        fixed = document_vectors is not None
+        self._told = {"name": name, "revision": revision, "dropout": dropout, "fixed": fixed}
         self._plain = TextSide(self.tokenizer, encoder_decoder=False, chat=False, thinking=False).plain
         self._known: dict[tuple[str, int], Encoded] = {}
+
+    def __repr__(self) -> str:
+        told = {**self._told, **self._reading._asdict(), "query_tokens": self.query_tokens, "loss": self.network.loss}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     def learn(self, lists: Sequence[TrainingList], backward: Callable[[Tensor], None]) -> float:
         """The mean loss of a batch, over all workers.
@@ -172,7 +142,9 @@ class BiEncoderLearner:
 
         def differentiate(vectors: Tensor) -> Tensor:
             leaves = vectors.requires_grad_(bool(lists))
-            queries, documents = leaves.split([len(texts.queries), len(texts.documents)])
+            queries, documents = leaves.tensor_split([len(texts.queries)])
+            if self.document_vectors is not None:
+                documents = self._fixed(texts.documents)
             value = loss(collated(parts, *self._together(parts, queries, documents), guide))
             values.append(float(value.detach()))
             if not lists:
@@ -201,10 +173,9 @@ class BiEncoderLearner:
 
     def _passes(self, texts: Texts) -> Passes:
         """What is read at once: texts of about the same length, queries or documents, the longest first."""
-        inputs = [
-            *self._inputs(texts.queries, self.query_prefix, self.query_tokens),
-            *self._inputs(texts.documents, self.doc_prefix, self.doc_tokens),
-        ]
+        inputs = self._inputs(texts.queries, self.query_prefix, self.query_tokens)
+        if self.document_vectors is None:
+            inputs += self._inputs(texts.documents, self.doc_prefix, self.doc_tokens)
         lengths = [len(one.ids) for one in inputs]
         batches = plan(range(len(inputs)), lengths, [1] * len(inputs), self._budget)
         sizes = [len(batch) * max(lengths[item] for item in batch) for batch in batches]
@@ -212,6 +183,18 @@ class BiEncoderLearner:
         return Passes(
             batches, sizes, self.held_tokens, lambda batch: self.network([inputs[item] for item in batch], pad)
         )
+
+    def _fixed(self, texts: list[str]) -> Tensor:
+        """The vectors of documents that are not trained, (texts, width).
+
+        Raises:
+            InputError: There are others than one a text.
+        """
+        assert self.document_vectors is not None
+        made = np.asarray(self.document_vectors(texts))
+        if made.ndim != 2 or len(made) != len(texts):
+            raise InputError(f"document_vectors gave the shape {made.shape} for {len(texts)} texts")
+        return torch.from_numpy(made).float().to(self.network.encoder.device)
 
     @property
     def _budget(self) -> Budget:
@@ -246,6 +229,9 @@ class BiEncoderLearner:
 
     def save(self, folder: str | Path) -> None:
         """Writes a folder that ``BiEncoder`` and sentence-transformers load."""
-        network = self.network
-        reading = Reading(network.pooling, network.normalize, self.query_prefix, self.doc_prefix, self.doc_tokens)
-        save(Path(folder), network.encoder, self.tokenizer, reading)
+        save(Path(folder), self.network.encoder, self.tokenizer, self._reading)
+
+    @property
+    def _reading(self) -> Reading:
+        own = self.network
+        return Reading(own.pooling, own.normalize, self.query_prefix, self.doc_prefix, self.doc_tokens)
