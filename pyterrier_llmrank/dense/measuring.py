@@ -14,7 +14,7 @@ from pyterrier_llmrank.training.data import TrainingList
 from .transformers import QUERY
 
 if TYPE_CHECKING:
-    from .retriever import DistilledRetriever
+    from .teachable import Teachable
 
 FINE = 100  # steps of a teacher's score, as a measure's whole-numbered grades
 FOUND = 1000  # documents that are measured of an index
@@ -37,7 +37,7 @@ def ordered_by(learner: Any, lists: Sequence[TrainingList]) -> Found:  # noqa: A
     return found
 
 
-def found_by(own: DistilledRetriever, learner: Any, lists: Sequence[TrainingList]) -> Found:  # noqa: ANN401 - a learner
+def found_by(own: Teachable, learner: Any, lists: Sequence[TrainingList]) -> Found:  # noqa: ANN401 - a learner
     """What the live network finds in the index."""
     searcher = own.apply_attributes(num_results=FOUND, texts=None, vectors=False)
 

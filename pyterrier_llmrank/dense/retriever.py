@@ -15,7 +15,6 @@ from pyterrier_llmrank.scorers import BiEncoder
 
 from .encoder import DenseEncoder
 from .indexed import Search
-from .indexing import Indexing
 from .reranking import DenseReranker
 from .searching import DenseSearcher
 from .teachable import Teachable
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 TEACHING = Teaching()
 
 
-class DistilledRetriever(Indexing, Teachable):
+class DistilledRetriever(Teachable):
     """Retrieves by the inner product of vectors, from an index of pyterrier_dr; reranks what it is given.
 
     ::

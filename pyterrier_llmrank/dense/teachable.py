@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_llmrank.described import Described
 from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.models.hf.encoders import Pooling
 
-from .encoder import DenseEncoder
+from .indexing import Indexing
 from .teaching import Teaching, judged_lists, query_lists, taught, teacher_lists
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Teachable(Described, pt.Estimator):
+class Teachable(Indexing, pt.Estimator):
     """Trains its encoder, and goes on with what was trained.
 
     Attributes:
@@ -30,14 +30,13 @@ class Teachable(Described, pt.Estimator):
     folder: str | None
     teaching: Teaching
     history: list[dict[str, float]]
-    reuse_index: bool
     model: Any
-    _kept: dict[str, Any]
-
-    @property
-    def encoder(self) -> DenseEncoder:
-        """What makes the vectors."""
-        raise NotImplementedError
+    texts: pt.Transformer | None
+    pooling: Pooling | None
+    normalize: bool | None
+    query_prefix: str | None
+    doc_prefix: str | None
+    max_length: int | None
 
     def fit(
         self,

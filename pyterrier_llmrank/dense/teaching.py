@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -21,9 +21,7 @@ from pyterrier_llmrank.training.settings import Training
 from .measuring import found_by, measured_by, ordered_by
 
 if TYPE_CHECKING:
-    from pyterrier_llmrank.training.learners import VectorLoss
-
-    from .retriever import DistilledRetriever
+    from .teachable import Teachable
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,7 +46,7 @@ class Teaching:
         ConfigurationError: ``depth`` is below 2.
     """
 
-    loss: str | VectorLoss | Callable[..., Any] | None = None
+    loss: Any = None
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     depth: int = 20
     query_side: bool = field(default=False, kw_only=True)
@@ -65,9 +63,7 @@ class Teaching:
             raise ConfigurationError(f"a list to learn from has at least 2 documents, got depth={self.depth}")
 
 
-def teacher_lists(
-    own: DistilledRetriever, teacher: pt.Transformer, queries: pd.DataFrame, folder: Path
-) -> list[TrainingList]:
+def teacher_lists(own: Teachable, teacher: pt.Transformer, queries: pd.DataFrame, folder: Path) -> list[TrainingList]:
     """What a teacher says of queries, scores from 0 to 1; on disk as it goes on, so that it is asked once.
 
     Raises:
@@ -75,8 +71,13 @@ def teacher_lists(
     """
     asked = teacher if own.texts is None else teacher >> own.texts
     named = blake2b(repr(asked).encode(), digest_size=4).hexdigest()
-    told = {"k": own.teaching.depth, "text_field": own.text_field}
-    lists = distil(queries[["qid", "query"]], asked, folder / f"teacher-{named}.jsonl", **told)
+    lists = distil(
+        queries[["qid", "query"]],
+        asked.transform,
+        folder / f"teacher-{named}.jsonl",
+        k=own.teaching.depth,
+        text_field=own.text_field,
+    )
     wanted = {*queries["qid"].astype(str)}
     found = informative(one for one in lists if one.qid in wanted)
     if not found:
@@ -91,7 +92,7 @@ def scaled(lists: Sequence[TrainingList], percentiles: tuple[float, float] = (1.
     return [replace(one, targets=tuple(((np.array(one.targets) - low) / span).clip(0, 1).tolist())) for one in lists]
 
 
-def judged_lists(own: DistilledRetriever, frame: pd.DataFrame, qrels: pd.DataFrame) -> list[TrainingList]:
+def judged_lists(own: Teachable, frame: pd.DataFrame, qrels: pd.DataFrame) -> list[TrainingList]:
     """The lists of results, or of what the retriever itself finds for topics, with labels; best first.
 
     Raises:
@@ -134,7 +135,7 @@ def query_lists(topics: pd.DataFrame, qrels: pd.DataFrame) -> list[TrainingList]
 
 
 def taught(
-    own: DistilledRetriever,
+    own: Teachable,
     lists: Sequence[TrainingList],
     valid: Sequence[TrainingList],
     folder: Path,
@@ -161,7 +162,7 @@ def taught(
     return train(learner, lists, folder, teaching.training, measure=measure, about={**about, "usage": usage}).history
 
 
-def _learner(own: DistilledRetriever, loss: str) -> Any:  # noqa: ANN401 - torch is not imported for a type
+def _learner(own: Teachable, loss: str) -> Any:  # noqa: ANN401 - torch is not imported for a type
     """What trains queries and documents."""
     from pyterrier_llmrank.training.learners import BiEncoderLearner
 
@@ -176,13 +177,13 @@ def _learner(own: DistilledRetriever, loss: str) -> Any:  # noqa: ANN401 - torch
     )
 
 
-def _query_learner(own: DistilledRetriever) -> Any:  # noqa: ANN401 - likewise
+def _query_learner(own: Teachable) -> Any:  # noqa: ANN401 - likewise
     """What trains queries on the index."""
     from pyterrier_llmrank.training.learners.adore import AdoreLearner
 
     teaching, index = own.teaching, own.opened().index
     names, vectors, _ = index.payload()
-    told = {"loss": teaching.loss} if teaching.loss else {}
+    told: dict[str, Any] = {"loss": teaching.loss} if teaching.loss else {}
     return AdoreLearner(
         own.encoder.bi_encoder.name,
         [str(name) for name in names],
@@ -195,7 +196,7 @@ def _query_learner(own: DistilledRetriever) -> Any:  # noqa: ANN401 - likewise
     )
 
 
-def reading(own: DistilledRetriever) -> dict[str, Any]:
+def reading(own: Teachable) -> dict[str, Any]:
     """How texts are read, as arguments of a learner."""
     encoder = own.encoder.bi_encoder
     names = ("revision", "pooling", "normalize", "query_prefix", "doc_prefix")
