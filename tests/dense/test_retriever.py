@@ -96,6 +96,22 @@ def test_results_are_reranked_by_vectors_of_the_index_or_by_texts(built, folder)
     assert short.groupby("qid").size().tolist() == [3] * 6
 
 
+def test_a_searcher_that_takes_no_number_of_results_is_cut(built, monkeypatch):
+    index = built.flex()
+    monkeypatch.setattr(type(index), "all_retriever", lambda self, *, ef: self.np_retriever(), raising=False)
+    cut = built.apply_attributes(searcher="all", searcher_options={"ef": 1})
+    pd.testing.assert_frame_equal(cut(TOPICS), built(TOPICS))
+
+
+def test_it_is_the_end_of_an_indexing_pipeline(folder, tmp_path):
+    retriever = DistilledRetriever(folder, index=tmp_path / "titles", device="cpu")
+    docs = [{"docno": f"d{i}", "title": f"title {i}", "body": "the cat"} for i in range(5)]
+    joined = pt.apply.text(lambda doc: f"{doc['title']} {doc['body']}")
+    (joined >> retriever).index(docs)
+    texts = [f"title {i} the cat" for i in range(5)]
+    np.testing.assert_allclose(retriever.flex().np_vecs(), retriever.encoder.encode_docs(texts), atol=1e-5)
+
+
 def test_equal_documents_keep_their_order():
     frame = pd.DataFrame({"qid": "1", "docno": list("abcd"), "query_vec": [np.ones(3)] * 4})
     frame["doc_vec"] = [np.ones(3) * value for value in (1, 2, 1, 2)]
