@@ -5,5 +5,6 @@ from __future__ import annotations
 from .encoder import DenseEncoder
 from .known import Known, checkpoints, find
 from .retriever import DistilledRetriever
+from .teaching import Teaching
 
-__all__ = ["DenseEncoder", "DistilledRetriever", "Known", "checkpoints", "find"]
+__all__ = ["DenseEncoder", "DistilledRetriever", "Known", "Teaching", "checkpoints", "find"]

@@ -52,3 +52,8 @@ class DenseReranker(Described):
         else:
             docs = own.encoder.doc_encoder().transform(inp)[DOC].tolist()
         return ordered(inp, inner_products(queries[QUERY].tolist(), docs), own.num_results)
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        """``% k`` as an argument."""
+        own = self.retriever
+        return self if own.num_results <= k else DenseReranker(own.apply_attributes(num_results=k))

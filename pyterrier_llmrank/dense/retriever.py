@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_llmrank.described import Described
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.encoders import Pooling
 from pyterrier_llmrank.scorers import BiEncoder
 
-from .building import META, build
 from .encoder import DenseEncoder
-from .indexed import Opened, Search, check_made_by, flex_index, metadata
+from .indexed import Search
 from .reranking import DenseReranker
 from .searching import DenseSearcher
+from .teachable import Teachable
+from .teaching import Teaching
 from .transformers import QUERY
 
 if TYPE_CHECKING:
     from pyterrier_dr import FlexIndex
 
+TEACHING = Teaching()
 
-class DistilledRetriever(Described, pt.Indexer):
+
+class DistilledRetriever(Teachable):
     """Retrieves by the inner product of vectors, from an index of pyterrier_dr; reranks what it is given.
 
     ::
@@ -62,6 +63,8 @@ class DistilledRetriever(Described, pt.Indexer):
         texts: A transformer that adds the documents' texts to results by docno, such as ``dataset.text_loader()``.
         vectors: Whether results keep ``query_vec`` and get ``doc_vec``.
         reuse_index: Whether an index is used that other weights made, or that does not say which.
+        folder: Where ``fit`` and ``distill`` put what they train.
+        teaching: How they do it.
         text_field: Column, and key, of the documents' text.
         device: As of ``Local``; the best there is by default.
         dtype: As of ``Local``; half precision on a GPU, float32 on a CPU by default.
@@ -93,6 +96,8 @@ class DistilledRetriever(Described, pt.Indexer):
         texts: pt.Transformer | None = None,
         vectors: bool = False,
         reuse_index: bool = False,
+        folder: str | os.PathLike[str] | None = None,
+        teaching: Teaching = TEACHING,
         text_field: str = "text",
         device: str | tuple[str, ...] | None = None,
         dtype: str | None = None,
@@ -108,6 +113,8 @@ class DistilledRetriever(Described, pt.Indexer):
         self._index = os.fspath(index) if isinstance(index, str | os.PathLike) else index
         self.num_results, self.searcher, self.searcher_options = num_results, searcher, searcher_options
         self.texts, self.vectors, self.reuse_index = texts, vectors, reuse_index
+        self.folder, self.teaching = None if folder is None else os.fspath(folder), teaching
+        self.history: list[dict[str, float]] = []
         self._kept: dict[str, Any] = {}  # what is opened and loaded, shared with clones
 
     @property
@@ -131,78 +138,6 @@ class DistilledRetriever(Described, pt.Indexer):
         found: DenseEncoder = self._kept["encoder"]
         return found
 
-    @property
-    def path(self) -> Path:
-        """The folder of the index.
-
-        Raises:
-            ConfigurationError: None was given.
-        """
-        if self._index is None:
-            raise ConfigurationError("this retriever has no index; give it the folder of one: index=path")
-        return Path(os.path.expanduser(getattr(self._index, "index_path", self._index)))
-
-    def flex(self) -> FlexIndex:
-        """The index of pyterrier_dr, after a look at it; for its vectors, graphs and other searchers.
-
-        Raises:
-            ConfigurationError: There is no whole index, or other weights made it.
-            MissingExtra: pyterrier_dr is not installed.
-        """
-        return self.opened().index
-
-    def opened(self) -> Opened:
-        """The index in use, looked at again when it was written again.
-
-        Raises:
-            ConfigurationError: There is no whole index, or other weights made it.
-            MissingExtra: pyterrier_dr is not installed.
-        """
-        path = self.path
-        meta, stamp = metadata(path), (path / META).stat().st_mtime_ns
-        key = f"index {path} {stamp} {self.reuse_index}"
-        if key not in self._kept:
-            if not self.reuse_index:
-                check_made_by(path, meta, self.encoder.fingerprint)
-            kept = self._index if not isinstance(self._index, str | None) else flex_index(path)
-            self._kept[key] = Opened(kept)
-        found: Opened = self._kept[key]
-        return found
-
-    def index(  # type: ignore[override]  # PyTerrier calls it with the documents alone
-        self, corpus: Iterable[dict[str, Any]], *, overwrite: bool = False, chunk: int = 4096, verbose: bool = False
-    ) -> DistilledRetriever:
-        """Encodes a collection and puts its vectors where the index is to be; stopped, the same call goes on.
-
-        An index is there only when it is whole: until then it grows beside its place (``….part``), by ``chunk``
-        documents that are encoded together.
-
-        Args:
-            corpus: Documents with ``docno`` and a text, as PyTerrier's indexers take them; the same again, in the same
-                order, to go on with what was stopped.
-            overwrite: Whether an index that is there is replaced.
-            chunk: Documents to encode at once.
-            verbose: Whether to show a progress bar.
-
-        Returns:
-            Itself.
-
-        Raises:
-            ConfigurationError: There is an index already, or something else.
-            InputError: A document has no docno or text, or the docno of another; or there are none.
-        """
-        path = self.path
-        if path.exists() and not overwrite:
-            raise ConfigurationError(f"there is something at {path} already; say overwrite=True to replace it")
-        if chunk < 1:
-            raise ConfigurationError(f"an index is made of at least 1 document at a time, got chunk={chunk}")
-        flex_index(path)  # says what is missing before hours of encoding
-        docs = pt.tqdm(corpus, desc="indexing", unit="d") if verbose else corpus
-        encoder = self.encoder
-        made_by = encoder.fingerprint()
-        build(path, docs, encoder.encode_docs, encoder=made_by, text_field=self.text_field, chunk=chunk)
-        return self
-
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Documents for queries, or results reranked, as the columns say.
 
@@ -221,6 +156,10 @@ class DistilledRetriever(Described, pt.Indexer):
             v.result_frame(extra_columns=["query"], mode="rerank")
             v.result_frame(extra_columns=[QUERY], mode="rerank")
         return DenseSearcher(self).transform(inp) if v.mode == "retrieve" else self.reranker().transform(inp)
+
+    def retriever(self) -> DenseSearcher:
+        """A transformer that retrieves, and is not trained with the pipeline that it is part of."""
+        return DenseSearcher(self)
 
     def reranker(self) -> DenseReranker:
         """A transformer that reranks results: by vectors of the frame, else of the index, else of texts."""
@@ -256,7 +195,3 @@ class DistilledRetriever(Described, pt.Indexer):
         if changes.keys() <= {"num_results", "texts", "vectors"}:
             made._kept = self._kept
         return made
-
-    def index_inputs(self) -> list[list[str]]:
-        """Keys of the documents that ``index`` reads."""
-        return [["docno", self.text_field]]

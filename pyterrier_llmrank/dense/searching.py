@@ -51,6 +51,11 @@ class DenseSearcher(Described):
             found = pd.DataFrame({name: pd.Series(dtype=KINDS.get(name, "object")) for name in names})
         return found if own.texts is None else own.texts.transform(found)
 
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        """``% k`` as an argument: fewer documents are looked for."""
+        own = self.retriever
+        return self if own.num_results <= k else DenseSearcher(own.apply_attributes(num_results=k))
+
     def _found(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The documents, with all columns that may be asked for."""
         own = self.retriever

@@ -9,28 +9,16 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
-import transformers
-from tiny import byte_tokenizer, saved
+from dense_checkpoints import WIDTH, bert
 
 from pyterrier_llmrank import BiEncoder, QueryFeedback
 from pyterrier_llmrank.dense import DenseEncoder, DistilledRetriever
 from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning
 from pyterrier_llmrank.mini import MiniCollection
-from pyterrier_llmrank.models.hf.sentence import Settings, write_settings
 
 pytest.importorskip("pyterrier_dr")
 MINI = MiniCollection()
-TOPICS, WIDTH = MINI.get_topics().head(6), 32
-
-
-def bert(folder, seed=1):
-    """A random BERT as sentence-transformers saves one; its vectors are means, of any length."""
-    tokenizer = byte_tokenizer(post="<|bos|> $A <|end|>")
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = transformers.BertConfig(**sizes, vocab_size=len(tokenizer), initializer_range=0.4 + seed / 100)
-    path = saved(folder, tokenizer, config, transformers.AutoModel)
-    write_settings(path, Settings("mean", False, "q: ", "d: ", 64), width=WIDTH)
-    return path
+TOPICS = MINI.get_topics().head(6)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +94,22 @@ def test_results_are_reranked_by_vectors_of_the_index_or_by_texts(built, folder)
         assert found_again["rank"].tolist() == found["rank"].tolist()
     short = built.apply_attributes(num_results=3)(shuffled)
     assert short.groupby("qid").size().tolist() == [3] * 6
+
+
+def test_a_searcher_that_takes_no_number_of_results_is_cut(built, monkeypatch):
+    index = built.flex()
+    monkeypatch.setattr(type(index), "all_retriever", lambda self, *, ef: self.np_retriever(), raising=False)
+    cut = built.apply_attributes(searcher="all", searcher_options={"ef": 1})
+    pd.testing.assert_frame_equal(cut(TOPICS), built(TOPICS))
+
+
+def test_it_is_the_end_of_an_indexing_pipeline(folder, tmp_path):
+    retriever = DistilledRetriever(folder, index=tmp_path / "titles", device="cpu")
+    docs = [{"docno": f"d{i}", "title": f"title {i}", "body": "the cat"} for i in range(5)]
+    joined = pt.apply.text(lambda doc: f"{doc['title']} {doc['body']}")
+    (joined >> retriever).index(docs)
+    texts = [f"title {i} the cat" for i in range(5)]
+    np.testing.assert_allclose(retriever.flex().np_vecs(), retriever.encoder.encode_docs(texts), atol=1e-5)
 
 
 def test_equal_documents_keep_their_order():

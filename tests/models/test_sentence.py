@@ -10,7 +10,8 @@ import transformers
 from tiny import byte_tokenizer, saved
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
-from pyterrier_llmrank.models.hf.sentence import Settings, settings_of, write_settings
+from pyterrier_llmrank.models.hf.hub import Where
+from pyterrier_llmrank.models.hf.sentence import Settings, settings_of, settings_on_hub, write_settings
 from pyterrier_llmrank.scorers import BiEncoder
 
 TEXTS = ["the cat", "the mat Yes No the cat the mat, and then some more of it", "No"]
@@ -102,6 +103,22 @@ def test_what_a_bi_encoder_does_not_do_is_refused(folder, file, content, told):
     (folder / file).write_text(json.dumps(content))
     with pytest.raises(ConfigurationError, match=told):
         settings_of(folder)
+
+
+def test_a_name_on_the_hub_is_asked_for_the_same_files(folder, monkeypatch):
+    asked = []
+
+    def fetched(name, *, allow_patterns, local_files_only):
+        asked.append((name, allow_patterns, local_files_only))
+        return str(folder)
+
+    write_settings(folder, Settings("cls", False, "q: ", "", 12), width=WIDTH)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    for found, settings in ((Where.HUB, Settings("cls", False, "q: ", "", 12)), (Where.UNREACHABLE, None)):
+        monkeypatch.setattr("pyterrier_llmrank.models.hf.sentence.where", lambda *_, found=found: found)
+        assert settings_on_hub("owner/name") == settings
+    [(name, patterns, _)] = asked
+    assert name == "owner/name" and "modules.json" in patterns and not any("safetensors" in one for one in patterns)
 
 
 def test_a_file_that_is_no_json_is_named(folder):
