@@ -12,7 +12,6 @@ from torch import Tensor
 
 from pyterrier_llmrank.errors import ModelError
 
-
 PADDED = 8  # padding is at most that part of what a pass may hold
 
 
