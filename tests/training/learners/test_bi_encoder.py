@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny import BOS, END, START, STOP, byte_tokenizer, saved, settings
-from tokenizers import processors
+from tiny_retriever import LISTS, TEXTS, listed, retriever
 
 from pyterrier_llmrank.core import Doc
 from pyterrier_llmrank.errors import ConfigurationError, InputError, ModelError, ModelNotFound
@@ -18,29 +17,10 @@ from pyterrier_llmrank.training.learners.caching import alike
 from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.settings import Training
 
-TEXTS = ["the cat " * n + f"mat {n}" for n in range(1, 10)]
-
-
-def listed(query, places, targets=None):
-    targets = targets or [1 / (1 + rank) for rank in range(len(places))]
-    return TrainingList(query, f"which cat, {query}", tuple(Doc(f"d{i}", TEXTS[i]) for i in places), tuple(targets))
-
-
-LISTS = [listed("a", [0, 4, 8]), listed("b", [1, 4]), listed("c", [8, 3, 2, 0]), listed("d", [5])]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A BERT with dropout."""
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    tokenizer = byte_tokenizer(pad_token=START, model_input_names=names)
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A {STOP}", special_tokens=[(BOS, 3), (STOP, 2)]
-    )
-    sizes = settings(tokenizer, max_position_embeddings=128, pad_token_id=1, initializer_range=0.1)
-    config = transformers.BertConfig(**sizes, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
-    assert END == tokenizer.eos_token
-    return saved(tmp_path_factory.mktemp("bert"), tokenizer, config, transformers.AutoModel)
+    return retriever(tmp_path_factory.mktemp("bert"))
 
 
 def learnt(folder, lists=LISTS, **options):
