@@ -48,6 +48,7 @@ TEACHER_TEMPERATURE = 0.15  # its 0 to 1 over 100 documents are about 0.3 of Min
 
 RUNS = {
     "kl": {"loss": "kl_divergence", "temperature": 0.05, "teacher_temperature": TEACHER_TEMPERATURE},
+    "pearson": {"loss": "pearson"},  # no temperature: only how scores lie to each other
     "info_nce": {"loss": "info_nce", "temperature": 0.05},
     "cadet": {"loss": "cadet", "temperature": 0.05, "teacher_temperature": TEACHER_TEMPERATURE},
 }
@@ -180,6 +181,7 @@ def trained(collection, name, data, options):
         learning_rate=options.rate,
         evaluate_every=options.evaluate_every,
         checkpoint_every=60,
+        warmup=0.2,
         seed=options.seed,
     )
     cost = {}

@@ -103,7 +103,8 @@ class Random:
 
     def __init__(self) -> None:
         self._cpu = torch.get_rng_state()
-        self._gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self._gpu = torch.cuda.get_rng_state() if used else None
 
     @contextmanager
     def again(self) -> Iterator[None]:

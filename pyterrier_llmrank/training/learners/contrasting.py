@@ -47,22 +47,33 @@ class InfoNCE(VectorLoss):
         super().__init__()
         self.temperature, self.ratio, self.margin = temperature, ratio, margin
         self.guide, self.guide_margin = guide, guide_margin
-        self.pairs = {"query_pairs": query_pairs, "document_pairs": document_pairs}
+        self.query_pairs, self.document_pairs = query_pairs, document_pairs
 
     def forward(self, batch: Vectors) -> Tensor:
         """Mean over queries, in nats."""
         real, columns = batch.mask, batch.ids[batch.mask]
         best = batch.best.unsqueeze(1)
         places = (real.flatten().cumsum(dim=0).view(real.shape) - 1).gather(1, best).squeeze(1)
-        contrast = losses.in_batch(batch.queries, batch.documents[real], places, ids=columns, **self.pairs)
+        contrast = self._contrast(batch.queries, batch.documents[real], places, columns)
         mask = contrast.mask & self._negatives(batch, contrast.targets, self._columns(columns, places))
         if self.margin is not None:
             mask &= losses.below_positive(contrast.scores, contrast.targets, margin=self.margin)
         if batch.guide is not None:
             queries, documents = batch.guide
-            theirs = losses.in_batch(queries, documents[real], places, **self.pairs).scores
+            theirs = self._contrast(queries, documents[real], places, columns).scores
             mask &= losses.below_positive(theirs, contrast.targets, margin=self.guide_margin)
         return losses.info_nce(contrast.scores, contrast.targets, mask, temperature=self.temperature)
+
+    def _contrast(self, queries: Tensor, documents: Tensor, places: Tensor, ids: Tensor) -> losses.Contrast:
+        """Every query with all columns."""
+        return losses.in_batch(
+            queries,
+            documents,
+            places,
+            ids=ids,
+            query_pairs=self.query_pairs,
+            document_pairs=self.document_pairs,
+        )
 
     def _columns(self, documents: Tensor, places: Tensor) -> Tensor:
         """An integer for each column's document; of a query, one that no document has."""
@@ -70,8 +81,8 @@ class InfoNCE(VectorLoss):
         return torch.cat(
             [
                 documents,
-                *[queries] * self.pairs["query_pairs"],
-                *[documents[places]] * self.pairs["document_pairs"],
+                *[queries] * self.query_pairs,
+                *[documents[places]] * self.document_pairs,
             ]
         )
 
