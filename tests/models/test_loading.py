@@ -322,9 +322,18 @@ def test_other_precision_is_another_network(llama):
     assert local(llama)._loaded is not other._loaded
 
 
+def test_a_folder_that_was_trained_into_again_is_read_anew(copy):
+    before = local(copy)
+    first = before._loaded.network
+    weights = Path(copy, "model.safetensors")
+    later = weights.stat().st_mtime_ns + 1_000_000
+    os.utime(weights, ns=(later, later))
+    assert local(copy)._loaded.network is not first and before._loaded.network is first
+
+
 def test_weights_go_with_their_last_user(copy):
     model = local(copy)
-    key = ("language", model._checkpoint())
+    key = ("language", model._checkpoint(), model._checkpoint().stamps)
     model.load()
     assert key in loading._shared
     del model

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from weakref import WeakValueDictionary, finalize
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, ModelNotFound
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 T = TypeVar("T")
+Stamps: TypeAlias = tuple[int, ...]
+
+WRITTEN = {".safetensors", ".bin", ".json"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ class Checkpoint:
     def _names(self) -> list[str]:
         return [self.name] if self.adapter is None else [self.name, self.adapter]
 
+    @property
+    def stamps(self) -> Stamps:
+        """When the files of its folders were written, such as by a training; empty for names on the hub."""
+        files = sorted(path for name in self._names for path in Path(name).glob("*") if path.suffix in WRITTEN)
+        return tuple(path.stat().st_mtime_ns for path in files)
+
     def check(self) -> None:
         """Refuses a name that the hub does not know; one that cannot be looked up now may still come.
 
@@ -81,13 +90,13 @@ class Checkpoint:
                 raise ModelNotFound(explained(name, revision, Where.NOWHERE))
 
 
-_shared: WeakValueDictionary[tuple[Kind | Own, Checkpoint], Loaded] = WeakValueDictionary()
-_hosts: WeakValueDictionary[tuple[Kind, Checkpoint, int | None], Host] = WeakValueDictionary()
+_shared: WeakValueDictionary[tuple[Kind | Own, Checkpoint, Stamps], Loaded] = WeakValueDictionary()
+_hosts: WeakValueDictionary[tuple[Kind, Checkpoint, int | None, Stamps], Host] = WeakValueDictionary()
 _loading = threading.RLock()  # transformers changes what is global while it loads
 
 
 def load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
-    """The network and tokenizer of a checkpoint; those already in memory are shared.
+    """The network and tokenizer of a checkpoint; those already in memory are shared, until their folder changes.
 
     Raises:
         ModelNotFound: No usable weights under this name.
@@ -97,7 +106,7 @@ def load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     """
     import torch
 
-    key = (kind, checkpoint)
+    key = (kind, checkpoint, checkpoint.stamps)
     with _loading, torch.inference_mode(False):
         loaded = _shared.get(key)
         if loaded is None:
@@ -135,7 +144,8 @@ def _apart(
     kind: Kind, base: Checkpoint, labels: int | None, adapter: Adapter, tokenizer: PreTrainedTokenizerBase
 ) -> Loaded:
     """An adapter beside others on a base that they share."""
-    key = (kind, replace(base, adapter=None), labels)
+    bare = replace(base, adapter=None)
+    key = (kind, bare, labels, bare.stamps)
     host = _hosts.get(key) or Host(_placed(kind, base, labels))
     name = host.add(adapter)
     _hosts[key] = host
