@@ -105,6 +105,8 @@ HEAVY = {
     "pyterrier_pisa",
     "sentence_transformers",
     "peft",
+    "trl",
+    "datasets",
     "scipy",
     "networkx",
 }
