@@ -145,22 +145,37 @@ def texts(rows: Sequence[Row], model: HFModel) -> tuple[list[Any], bool]:
     Raises:
         ConfigurationError: It would not.
     """
-    chat = model._text.chat and not rows[0].prompt.raw
-    if not chat:
-        shown: list[Any] = [model._text.render(row.prompt).text for row in rows]
-        read = model._loaded.tokenizer(shown[:1])["input_ids"]
-    else:
+    chat, side, tokenizer = model._text.chat and not rows[0].prompt.raw, model._text, cast(Any, model._loaded.tokenizer)
+    shown: list[Any]
+    if chat:
         shown = [[turn._asdict() for turn in row.prompt.messages] for row in rows]
-        template = {"add_generation_prompt": True, "enable_thinking": model.thinking}
-        read = model._loaded.tokenizer.apply_chat_template(shown[:1], tokenize=True, return_dict=True, **template)[
-            "input_ids"
-        ]
-    if list(read[0]) != model._text.prompts([model._text.render(rows[0].prompt)])[0]:
+        template = {"add_generation_prompt": True, "enable_thinking": model.thinking, "return_dict": True}
+        read = _unless_refused(lambda: tokenizer.apply_chat_template(shown[0], tokenize=True, **template))
+    else:
+        shown = [side.render(row.prompt).text for row in rows]
+        read = tokenizer(shown[0])
+    if list(read["input_ids"]) != side.prompts([side.render(rows[0].prompt)])[0]:
         raise ConfigurationError(
             f"trl would tokenise the prompt otherwise than {model!r} does; use a prompt that does not begin the answer "
             "of a chat, and a tokenizer that does not end texts"
         )
     return shown, chat
+
+
+def _unless_refused(apply: Callable[[], Any]) -> Any:  # noqa: ANN401 - transformers'
+    """What a chat template makes of a prompt.
+
+    Raises:
+        ConfigurationError: It refuses its turns.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return apply()
+    except TemplateError as error:
+        raise ConfigurationError(
+            f"the model's chat template refuses the prompt's turns ({error}); use a prompt without a system message"
+        ) from error
 
 
 def rewarded(reward: Reward, lists: Sequence[TrainingList], rows: Sequence[Row]) -> Callable[..., list[float]]:
@@ -217,7 +232,7 @@ def _libraries() -> tuple[Any, Any]:
         MissingExtra: They are not installed.
     """
     try:
-        import datasets
+        import datasets  # type: ignore[import-untyped,import-not-found,unused-ignore]
         import trl
     except ImportError as error:
         raise MissingExtra("reinforcement learning", "trl", "rl") from error

@@ -197,6 +197,14 @@ def test_a_prompt_that_begins_a_chats_answer_is_refused(chat, tmp_path):
         grpo(chat, LISTS, begun, length, tmp_path)
 
 
+def test_a_template_that_refuses_a_turn_is_named(tmp_path):
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+    model = decoder(tmp_path / "base", byte_tokenizer(chat=refusing), max_position_embeddings=2048)
+    told = ListPrompt(layout=OneMessage("Query: {query}\n{passages}\nLike {example}.", system="Rank."))
+    with pytest.raises(ConfigurationError, match=r"refuses the prompt's turns \(no system\)"):
+        grpo(model, LISTS, told, length, tmp_path)
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ModelNotFound):
         grpo(tmp_path / "none", LISTS, ListPrompt(), length, tmp_path)
