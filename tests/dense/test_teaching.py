@@ -108,10 +108,18 @@ def test_the_query_side_alone_learns_on_the_index_as_it_is(base, tmp_path):
     assert dense.reuse_index and dense.model == str(tmp_path / "taught")
     assert known[known["label"] > 0].merge(dense(TOPICS), on=["qid", "docno"])["rank"].mean() < place - 3
     np.testing.assert_array_equal(dense.flex().np_vecs(), vectors)
-    with pytest.raises(ConfigurationError, match=r"trained by judgments: use fit\(topics, qrels\)"):
-        retriever(base, tmp_path, teaching=teaching).distill(Overlap(), TRAIN)
     with pytest.raises(InputError, match="none of 6 topics has a relevant document"):
         retriever(base, tmp_path, teaching=teaching).fit(TRAIN, QRELS.assign(label=0))
+
+
+def test_a_teacher_also_teaches_the_query_side_alone(base, tmp_path):
+    training = replace(QUICK, steps=30)
+    teaching = Teaching(depth=60, query_side=True, training=training, loss="kl_divergence")
+    dense = retriever(base, tmp_path, teaching=teaching, num_results=60).index(DOCS)
+    before = agreement(dense)
+    dense.distill(Overlap(), TRAIN, VALID)
+    assert dense.reuse_index and agreement(dense) > before + 0.1
+    assert all(0 <= row["measure"] <= 1 for row in dense.history if "measure" in row)
 
 
 def test_what_cannot_be_learnt_from_is_said(base, tmp_path):
