@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyterrier_llmrank.errors import ConfigurationError, InputError
-from pyterrier_llmrank.models.hf.batching import Budget, plan
+from pyterrier_llmrank.models.hf.batching import Budget
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, encode, run_encoder
 from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded, load
 from pyterrier_llmrank.models.hf.sentence import Settings, write_settings
 from pyterrier_llmrank.models.hf.text import TextSide
 from pyterrier_llmrank.training.data import TrainingList
 
-from .caching import Passes
+from .caching import Passes, alike
 from .collating import DocumentVectors, Lists, Texts, collated, distinct, fixed, guided
 from .gathering import gathered, told, workers
 from .named import Matryoshka, vector_loss
@@ -175,7 +175,7 @@ class BiEncoderLearner:
         if self.document_vectors is None:
             inputs += self._inputs(texts.documents, self.doc_prefix, self.doc_tokens)
         lengths = [len(one.ids) for one in inputs]
-        batches = plan(range(len(inputs)), lengths, [1] * len(inputs), self._budget)
+        batches = alike(lengths, self._budget.tokens)
         sizes = [len(batch) * max(lengths[item] for item in batch) for batch in batches]
         pad = self.tokenizer.pad_token_id or 0
         return Passes(

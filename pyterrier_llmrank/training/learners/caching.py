@@ -12,6 +12,27 @@ from torch import Tensor
 
 from pyterrier_llmrank.errors import ModelError
 
+PADDED = 8  # padding is at most that part of what a pass may hold
+
+
+def alike(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Items in passes of similar length, longest first.
+
+    Args:
+        lengths: Of each item, in tokens.
+        tokens: Of a pass at most, padding included, an eighth of which may be padding; one that is longer goes alone.
+    """
+    passes: list[list[int]] = []
+    width = padding = 0
+    for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
+        more = width - lengths[item]
+        if not passes or (len(passes[-1]) + 1) * width > tokens or padding + more > tokens // PADDED:
+            passes.append([])
+            width, padding, more = lengths[item], 0, 0
+        passes[-1].append(item)
+        padding += more
+    return passes
+
 
 @dataclass(frozen=True)
 class Passes:

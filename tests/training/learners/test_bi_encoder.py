@@ -14,6 +14,7 @@ from pyterrier_llmrank.errors import ConfigurationError, InputError, ModelError,
 from pyterrier_llmrank.scorers import BiEncoder
 from pyterrier_llmrank.training.data import TrainingList
 from pyterrier_llmrank.training.learners import LOSSES, BiEncoderLearner, InfoNCE, Vectors
+from pyterrier_llmrank.training.learners.caching import alike
 from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.settings import Training
 
@@ -102,6 +103,19 @@ def test_gradients_are_those_of_the_loss_by_the_book(folder):
     assert value == pytest.approx(expected.item(), rel=1e-4)
     own = {f"encoder.{name}": one.grad for name, one in network.named_parameters() if one.grad is not None}
     same(gradients, own, rtol=1e-3, atol=1e-6)
+
+
+def test_passes_hold_texts_of_similar_length():
+    lengths = [5, 128, 120, 6, 128, 5, 300]
+    passes = alike(lengths, 256)
+    assert passes == [[6], [1, 4], [2], [3, 0, 5]]
+    for tokens in (1, 64, 400, 10**6):
+        passes = alike(lengths, tokens)
+        assert sorted(item for items in passes for item in items) == [*range(7)]
+        for items in passes:
+            real, padded = sum(lengths[item] for item in items), len(items) * max(lengths[item] for item in items)
+            assert len(items) == 1 or (padded <= tokens and padded - real <= tokens / 8)
+    assert alike([], 9) == []
 
 
 def test_each_distinct_text_is_read_once(folder, monkeypatch):
