@@ -1,0 +1,8 @@
+"""What ``train`` trains, one file a kind. Importing this loads torch."""
+
+from __future__ import annotations
+
+from .cross_encoder import CrossEncoderLearner
+from .set_encoder import SetEncoderLearner
+
+__all__ = ["CrossEncoderLearner", "SetEncoderLearner"]
