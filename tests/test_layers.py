@@ -28,7 +28,7 @@ DOORS = {
     "prompts": {"core", "errors"},
     "models": {"core", "errors"},
     "networks": {"core", "errors", "models"},
-    "training": {"core", "errors", "frames", "models", "networks", "prompts", "seeds"},
+    "training": {"_version", "core", "errors", "frames", "models", "networks", "prompts", "seeds"},
     "vectors": {"core", "errors", "middleware", "models", "networks"},
     "scorers": {"core", "errors", "fields", "models", "networks", "prompts", "seeds", "vectors"},
     "middleware": {"_version", "core", "errors", "fields", "models", "parts"},
