@@ -33,7 +33,9 @@ class Bag(Micro):
     def __init__(self, micro=None, dropout=0.0):
         super().__init__(micro)
         torch.manual_seed(1)
-        self.network = nn.Sequential(nn.Linear(len(WORDS), 8), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 1, bias=False))
+        self.network = nn.Sequential(
+            nn.Linear(len(WORDS), 8), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 1, bias=False)
+        )
 
     def __repr__(self):
         return "Bag()"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyterrier_llmrank.core import Question
-from pyterrier_llmrank.errors import InputError, ModelError
+from pyterrier_llmrank.errors import InputError
 from pyterrier_llmrank.training.data import TrainingList, padded
-from pyterrier_llmrank.training.learner import Backward, Micro
+from pyterrier_llmrank.training.learner import Micro
 from pyterrier_llmrank.training.named import Loss, loss_of
 
 
@@ -55,36 +54,6 @@ class Scoring(Micro):
         found = scores.new_zeros(mask.shape).masked_scatter(mask, scores)  # (lists, docs)
         value: Tensor = self._loss(found, targets.to(found.dtype), mask)
         return value
-
-    def learn(self, lists: Sequence[TrainingList], backward: Backward) -> float:
-        """The mean loss of lists, a few at a time.
-
-        Raises:
-            InputError: A list has no documents, or a target is no number.
-            ModelError: They do not fit in memory; says what would.
-        """
-        with _within_memory(self.micro or len(lists)):
-            return super().learn(lists, backward)
-
-
-@contextmanager
-def _within_memory(micro: int) -> Iterator[None]:
-    """Says what to do when memory runs out.
-
-    Raises:
-        ModelError: It did.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        short = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
-        if not short:
-            raise
-        less = f"micro={max(1, micro // 2)}" if micro > 1 else "fewer or shorter documents of a list"
-        raise ModelError(
-            f"memory ran out over {micro} lists at once; try {less} (micro is how many are read at once), "
-            f"checkpointing=True, or precision='bfloat16': {error}"
-        ) from error
 
 
 def compute_again(network: Any, *, on: bool) -> None:  # noqa: ANN401 - of transformers
