@@ -22,7 +22,7 @@ from .lessons import check_qrels, learnable, measure_of, taught
 from .untrained import Untrained
 
 if TYPE_CHECKING:
-    from pyterrier_llmrank.training.learner import Learner
+    pass
 
 TRAINING = Training()
 CONFIG = "config.json"  # of every checkpoint; written anew by every training

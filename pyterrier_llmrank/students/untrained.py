@@ -29,7 +29,8 @@ class Untrained:
     def load(self) -> NoReturn:
         """Raises ModelNotFound."""
         raise ModelNotFound(
-            f"there is no trained model in {self.folder}; train one with fit(results, qrels) or distill(teacher, topics)"
+            f"there is no trained model in {self.folder}; train one with fit(results, qrels) or "
+            "distill(teacher, topics)"
         )
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:

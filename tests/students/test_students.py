@@ -166,7 +166,7 @@ def test_a_teacher_that_returns_fewer_rows_or_none(start, tmp_path):
     student = made("cross-encoder", tmp_path, start, training=Training(1, device="cpu"))
     student.distill(Counting(rows=2), topics())
     assert "| Data | 4 lists" in (tmp_path / "README.md").read_text()
-    with pytest.raises(InputError, match="none of the 4 lists.*the teacher returned something"):
+    with pytest.raises(InputError, match=r"none of the 4 lists.*the teacher returned something"):
         student.distill(Counting(rows=1), topics(), answers=tmp_path / "one.jsonl")
     with pytest.warns(LLMRankWarning, match="returned nothing for 4 of 4"), pytest.raises(InputError, match="of the 0"):
         student.distill(Counting(rows=0), topics(), answers=tmp_path / "none.jsonl")
@@ -210,7 +210,7 @@ def test_what_is_missing_is_named(start, tmp_path):
         student.fit(frame.drop(columns="text"), told)
     with pytest.raises(InputError, match="pass qrels_va"):
         student.distill(Counting(), topics(), frame)
-    with pytest.raises(ConfigurationError, match="measure must be one of ir_measures.*got 'quality'"):
+    with pytest.raises(ConfigurationError, match=r"measure must be one of ir_measures.*got 'quality'"):
         made("cross-encoder", tmp_path, start, measure="quality")
     with pytest.raises(ConfigurationError, match="loss must be one of"):
         made("cross-encoder", tmp_path, start, loss="hinge")

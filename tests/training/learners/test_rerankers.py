@@ -91,7 +91,7 @@ def test_a_set_encoder_learns_the_toy(loss, start, tmp_path):
 
 def test_every_named_loss_is_one_and_others_are_refused(start):
     assert all(callable(loss_of(name)) for name in LOSSES)
-    with pytest.raises(ConfigurationError, match="'margin_mse'.* or a function, got 'hinge'"):
+    with pytest.raises(ConfigurationError, match=r"'margin_mse'.* or a function, got 'hinge'"):
         CrossEncoderLearner(start, loss="hinge")
 
 
@@ -199,7 +199,8 @@ from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.settings import Training
 
 learner = CrossEncoderLearner({start!r})
-train(learner, lists(), {folder!r}, Training({steps}, batch_size=2, learning_rate=1e-3, device="cpu", checkpoint_every=3))
+training = Training({steps}, batch_size=2, learning_rate=1e-3, device="cpu", checkpoint_every=3)
+train(learner, lists(), {folder!r}, training)
 if torch.distributed.is_initialized():
     torch.distributed.destroy_process_group()
 """
