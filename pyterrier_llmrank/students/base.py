@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyterrier as pt
@@ -20,9 +20,6 @@ from pyterrier_llmrank.training.settings import Training
 
 from .lessons import check_qrels, learnable, measure_of, taught
 from .untrained import Untrained
-
-if TYPE_CHECKING:
-    pass
 
 TRAINING = Training()
 CONFIG = "config.json"  # of every checkpoint; written anew by every training
@@ -110,8 +107,7 @@ class Student(Rerank, pt.Estimator):
             InputError: A column is missing, or there is nothing to learn.
             ModelError: The loss is not finite, or memory was exceeded.
         """
-        check_qrels(qrels_tr)
-        labels = qrels_tr.assign(label=qrels_tr["label"].clip(lower=0))
+        labels = check_qrels(qrels_tr).assign(label=lambda frame: frame["label"].clip(lower=0))
         told = {"targets": "label", "k": self.depth, "text_field": self.text_field}
         lists = training_lists(topics_or_res_tr, qrels=labels, **told)  # type: ignore[arg-type]
         return self._taught(lists, "labels", topics_or_res_va, qrels_tr if qrels_va is None else qrels_va)
@@ -147,6 +143,8 @@ class Student(Rerank, pt.Estimator):
             InputError: The teacher's results lack a column, or there is nothing to learn.
             ModelError: The loss is not finite, or memory was exceeded.
         """
+        if res_va is not None:
+            check_qrels(qrels_va)
         told = {"targets": targets, "k": self.depth, "text_field": self.text_field}
         lists = taught(teacher, topics, answers or self.folder, chunk, self.training.device, told)
         return self._taught(lists, repr(teacher), res_va, qrels_va)
@@ -157,22 +155,21 @@ class Student(Rerank, pt.Estimator):
         """Trains, and reads what came of it."""
         from pyterrier_llmrank.training.loop import train
 
-        if res_va is not None:
-            check_qrels(qrels_va)
+        judged = None if res_va is None else check_qrels(qrels_va)
         lists = learnable(lists, alone=callable(self.loss) or self.loss in ALONE)
         learner = self._learner()
-        measure = None if res_va is None else partial(self._measured, learner, res_va, qrels_va)
+        measure = None if judged is None else partial(self._measured, learner, res_va, judged)
         about = {**self._about(), "data": f"{len(lists)} lists, targets by {by}", "measure": str(self.measure)}
         self.history = train(learner, lists, self.folder, self.training, measure=measure, about=about).history
         self._seen = None
         forget(self.folder)
         return self
 
-    def _measured(self, learner: Any, res: pd.DataFrame, qrels: pd.DataFrame) -> float:  # noqa: ANN401
+    def _measured(self, learner: Any, res: Any, qrels: pd.DataFrame) -> float:  # noqa: ANN401
         """What the weights as they are make of some results."""
         ranker = Rerank(self.strategy, learner.scorer, depth=self.depth, text_field=self.text_field)
         own = qrels[qrels["qid"].astype(str).isin(res["qid"].astype(str))]
-        [value] = pt.Evaluate(ranker(res), own, metrics=[measure_of(self.measure)]).values()
+        [value] = pt.Evaluate(ranker.transform(res), own, metrics=[measure_of(self.measure)]).values()
         return float(value)
 
     def _about(self) -> dict[str, str]:

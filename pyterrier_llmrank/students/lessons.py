@@ -97,7 +97,7 @@ def taught(
         path = path / f"teacher-{_digest(teacher, told)}.jsonl"
     workers = Workers.here(device)
     if workers.first:
-        distil(topics, teacher, path, chunk=chunk, **told)
+        distil(topics, teacher.transform, path, chunk=chunk, **told)
     workers.told(None)  # nobody reads the file before it is whole
     stored, asked = StoredLists(path), set(topics["qid"].astype(str))
     if stored.qids <= asked:
@@ -105,8 +105,8 @@ def taught(
     return Some(stored, [place for place in range(len(stored)) if stored[place].qid in asked])
 
 
-def check_qrels(qrels: pd.DataFrame | None) -> None:
-    """Whether there are judgments.
+def check_qrels(qrels: pd.DataFrame | None) -> pd.DataFrame:
+    """The judgments, if there are any.
 
     Raises:
         InputError: There are none, or they lack a column.
@@ -115,6 +115,7 @@ def check_qrels(qrels: pd.DataFrame | None) -> None:
         raise InputError("there are validation results and no judgments of them; pass qrels_va, or leave both out")
     if missing := {"qid", "docno", "label"} - {*qrels.columns}:
         raise InputError(f"judgments need the columns qid, docno and label; missing: {', '.join(sorted(missing))}")
+    return qrels
 
 
 def measure_of(measure: Any) -> Any:  # noqa: ANN401 - of ir_measures
