@@ -8,3 +8,11 @@ from .named import LOSSES, Matryoshka
 from .vectors import Cadet, OfLists, VectorLoss, Vectors
 
 __all__ = ["LOSSES", "BiEncoderLearner", "BiXSE", "Cadet", "InfoNCE", "Matryoshka", "OfLists", "VectorLoss", "Vectors"]
+"""What ``train`` trains, one file a kind. Importing this loads torch."""
+
+from __future__ import annotations
+
+from .cross_encoder import CrossEncoderLearner
+from .set_encoder import SetEncoderLearner
+
+__all__ = ["CrossEncoderLearner", "SetEncoderLearner"]
