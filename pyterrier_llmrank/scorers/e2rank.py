@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.encoders import Encoded, pooled, run_encoder
 from pyterrier_llmrank.models.hf.rendering import LocalReader
 from pyterrier_llmrank.models.hf.replicas import pick
@@ -18,6 +17,8 @@ from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.embedded import PseudoQuery
 from pyterrier_llmrank.prompts.truncation import fit
 from pyterrier_llmrank.vectors import CandidateEncoder, Candidates, remembered, with_width
+
+from .limits import check_limits
 
 END = "<|endoftext|>"  # closes a document; the prompt is pooled at its own last token (Alibaba-NLP/E2Rank, src/eval.py)
 
@@ -53,8 +54,7 @@ class E2Rank(LocalReader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shown < 1:
-            raise ConfigurationError(f"shown must be at least 1 document, got {self.shown}")
+        check_limits(self, "shown", unit="document")
 
     @property
     def gives(self) -> Evidence:

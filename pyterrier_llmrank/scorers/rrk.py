@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError, PromptTooLong
+from pyterrier_llmrank.errors import PromptTooLong
 from pyterrier_llmrank.models.hf.batching import Budget, in_batches
 from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded
 from pyterrier_llmrank.models.hf.rendering import LocalReader
 from pyterrier_llmrank.vectors import Candidates, DocCompressor, remembered, with_width
 
 from .alone import Alone
+from .limits import check_limits
 
 if TYPE_CHECKING:
     from pyterrier_llmrank.networks.compressed import VectorReader
@@ -56,8 +57,7 @@ class RRK(Alone, LocalReader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_query_tokens is not None and self.max_query_tokens < 1:
-            raise ConfigurationError(f"max_query_tokens must be at least 1 token, got {self.max_query_tokens}")
+        check_limits(self, "max_query_tokens")
 
     def _checkpoint(self) -> Checkpoint:
         """The decoder; the folder's other parts go around it."""
@@ -115,7 +115,9 @@ class RRK(Alone, LocalReader):
         charges = dict(zip(docs, (one.usage for one in found), strict=True))
         read = self._queries(questions, stacked.shape[1])
         own = [stacked[[places[doc] for doc in one.docs]] for one in questions]
-        work = [[*ids, *[0] * vectors[..., 0].size] for ids, vectors in zip(read, own, strict=True)]  # positions
+        work = [
+            [*ids, *[0] * (vectors.shape[0] * vectors.shape[1])] for ids, vectors in zip(read, own, strict=True)
+        ]  # positions
         scores = self._spread(
             work, lambda on, budget, some: [self._scores(on, budget, read[place], own[place]) for place in some]
         )
