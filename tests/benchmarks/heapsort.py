@@ -6,8 +6,10 @@ llm-rankers (0.0.2, its own code: ``pip install llm-rankers tiktoken``) asks one
 token for each answer; here all queries and all nodes of a level are asked together, the labels' logits are read from
 one pass, what prompts begin with is computed once, and no set of documents is asked about twice. As many queries as
 DL19 has, of 100 passages of 3 to 200 words, sorted as far as the best 10; pairs in both orders, and sets of 4. A random
-Llama (``--hidden``, ``--layers``) whose head answers nothing but letters, in float32 on the CPU. Asserts that both put
-the same documents first. The smaller a network, the more the overhead of single calls counts, and the larger the ratio.
+Llama (``--hidden``, ``--layers``) whose head answers nothing but the letters asked for, in float32 on the CPU. Its
+prompts are the same, token by token; "alike" is the share of queries with the same best documents in the same order
+(of pairs that are a tie, the one that came first on input goes up here, and the parent there). The smaller a network,
+the more the overhead of single calls counts, and the larger the ratio.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ from pyterrier_llmrank.prompts.passages import VERBATIM
 BEGUN = " Passage:"  # how llm-rankers begins the answer of a Llama
 CHILDREN = 3
 TEMPLATE = "{% for turn in messages %}{{ turn.content }}{% endfor %}{% if add_generation_prompt %} w7{% endif %}"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVW"
+LETTERS = {"pairs": "AB", "sets": "ABCD"}
 
 
-def save_llama(folder, hidden, layers):
-    """Writes a random Llama whose likeliest next token is a letter, whatever it reads."""
+def save_llama(folder, letters, hidden, layers):
+    """Writes a random Llama whose likeliest next token is one of some letters, whatever it reads."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -61,13 +63,13 @@ def save_llama(folder, hidden, layers):
         eos_token_id=1,
     )
     network = LlamaForCausalLM(config)
-    letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
+    ids_of_letters = tokenizer.convert_tokens_to_ids(list(letters))
     with torch.no_grad():
         ids = torch.randint(6, VOCABULARY - 100, (64, 40))
         ids[:, -5:] = ids[0, -5:]  # prompts end alike
         usual = network.model(ids).last_hidden_state[:, -1].mean(0)
         head = torch.zeros_like(network.lm_head.weight)
-        head[letters] = torch.randn(len(letters), hidden) + 20 * usual / usual.norm()
+        head[ids_of_letters] = torch.randn(len(letters), hidden) + 20 * usual / usual.norm()
         network.lm_head.weight.copy_(head)
     network.save_pretrained(folder)
 
@@ -141,9 +143,9 @@ def main():
     warnings.filterwarnings("ignore", category=LLMRankWarning)
     torch.set_num_threads(options.threads)
     frame, rows = first_stage(options.queries, options.docs), []
-    with tempfile.TemporaryDirectory() as folder:
-        save_llama(folder, options.hidden, options.layers)
-        for kind in ("pairs", "sets"):
+    for kind, letters in LETTERS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            save_llama(folder, letters, options.hidden, options.layers)
             row = {"kind": kind, "queries": options.queries, "documents": options.docs}
             for name, make in (("llm_rankers", of_llm_rankers), ("ours", of_ours)):
                 rank, seconds = make(kind, folder, frame, options.top_k), {}
