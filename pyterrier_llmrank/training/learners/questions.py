@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from torch import Tensor
 
 from pyterrier_llmrank.core import brief
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.prompts import ListPrompt, YesNo
+from pyterrier_llmrank.prompts import ListPrompt, PairPrompt, SetPrompt, YesNo
 from pyterrier_llmrank.prompts.base import Template
+from pyterrier_llmrank.prompts.pointwise import LabelLogit
 from pyterrier_llmrank.training.losses import rank_net
 
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -68,9 +69,11 @@ class Question:
             raise ConfigurationError(f"learns must be 'labels', 'text' or 'both', got {self.learns!r}")
         if self.writes and not isinstance(self.prompt, ListPrompt):
             raise ConfigurationError(f"only an order is learnt as a text, by a ListPrompt, got {self.prompt!r}")
-        if self.scores and self.prompt.asks != "choices":
+        alike = isinstance(self.prompt, YesNo | LabelLogit | PairPrompt | SetPrompt | ListPrompt)
+        if self.scores and (self.prompt.asks != "choices" or not alike):
             raise ConfigurationError(
-                f"{self.prompt!r} is not read from labels; use learns='text', or decode='choices' or 'first'"
+                f"{self.prompt!r} has no label a document, nor yes and no; use learns='text', or "
+                "decode='choices' or 'first'"
             )
 
     @property
@@ -89,9 +92,14 @@ class Question:
         """Whether scores of labels are learnt."""
         return self.learns in ("labels", "both") or (self.learns is None and self.prompt.asks == "choices")
 
+    def read(self, logits: Tensor) -> Tensor:
+        """Scores of the documents shown, (docs,), from the logits of the labels, (labels,)."""
+        if not isinstance(self.prompt, YesNo):
+            return logits
+        yes = 1 if isinstance(self.prompt.yes, str) else len(self.prompt.yes)
+        return (logits[:yes].logsumexp(0) - logits[yes:].logsumexp(0)).reshape(1)
 
-def yes_no(template: Template) -> int | None:
-    """How many of a prompt's labels mean yes, the rest being no; None where each document has one label."""
-    if isinstance(template, YesNo):
-        return 1 if isinstance(template.yes, str) else len(template.yes)
-    return None
+
+def written(question: Question, order: Sequence[int]) -> str:
+    """An order as it is written out, by places among the documents shown, best first."""
+    return cast(ListPrompt, question.prompt).written(order)
