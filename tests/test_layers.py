@@ -26,7 +26,8 @@ DOORS = {
     "aggregates": {"core", "errors", "seeds"},
     "strategies": {"core", "flow", "errors", "seeds"},
     "prompts": {"core", "errors"},
-    "models": {"core", "errors"},
+    "nano": {"errors"},
+    "models": {"core", "errors", "nano"},
     "networks": {"core", "errors", "models"},
     "training": {
         "_version",
