@@ -72,7 +72,7 @@ DOORS = {
     "presets": PARTS | {"rerank"},
     "methods": PARTS | {"columns", "frames", "networks", "presets", "rerank", "seeds", "training"},
     "mini": {"errors"},
-    "demo": {"costs", "errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
+    "demo": {"costs", "errors", "methods", "mini", "models", "nano", "rerank", "scorers", "strategies"},
     "__main__": {"demo"},
 }
 FACES = {
