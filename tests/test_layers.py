@@ -29,7 +29,18 @@ DOORS = {
     "nano": {"errors"},
     "models": {"core", "errors", "nano"},
     "networks": {"core", "errors", "models"},
-    "training": {"_version", "core", "errors", "frames", "models", "networks", "prompts", "seeds"},
+    "training": {
+        "_version",
+        "core",
+        "errors",
+        "frames",
+        "models",
+        "networks",
+        "prompts",
+        "scorers",
+        "seeds",
+    },  # learners read as scorers do
+    "students": {"core", "errors", "models", "rerank", "scorers", "strategies", "training"},
     "vectors": {"core", "errors", "middleware", "models", "networks"},
     "scorers": {"core", "errors", "fields", "models", "networks", "prompts", "seeds", "vectors"},
     "middleware": {"_version", "core", "errors", "fields", "models", "parts"},
@@ -89,6 +100,7 @@ FACES = {
     "dense",
     "mini",
     "demo",
+    "students",
 }  # rooms that know PyTerrier
 OF_TORCH = {"networks", "training"}  # rooms whose classes are torch modules; imported inside functions themselves
 HEAVY = {

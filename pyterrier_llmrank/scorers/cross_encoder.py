@@ -121,22 +121,22 @@ class CrossEncoder(Alone, LocalEncoder):
         if not questions:
             return []
         self.load()
-        inputs = self._inputs(questions)
-        logits = self._run(inputs, self._logits)
-        scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
+        inputs = self.inputs(questions)
+        scores = self._run(inputs, self.read)[:, 0]
         return regrouped(questions, zip(scores, (one.usage for one in inputs), strict=True))
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone: no weights are loaded."""
-        inputs = weightless(self)._inputs(questions)
+        inputs = weightless(self).inputs(questions)
         return [answer.usage for answer in regrouped(questions, ((0.0, one.usage) for one in inputs))]
 
-    def _logits(self, out: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - of every network its own
-        """Of each input, (batch, labels)."""
+    def read(self, out: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - of every network its own
+        """The score of each input of a batch, (batch, 1), off what the network gave."""
         logits: Tensor = out.logits.float()
-        return logits if self.pooling is None else pooled(logits, mask, self.pooling)
+        labels = logits if self.pooling is None else pooled(logits, mask, self.pooling)  # (batch, labels)
+        return labels[:, 1:] - labels[:, :1] if labels.shape[1] == 2 else labels
 
-    def _inputs(self, questions: Sequence[Question]) -> list[Encoded]:
+    def inputs(self, questions: Sequence[Question]) -> list[Encoded]:
         """What is read for each document in turn."""
         pairs = [(self.plain(one.query), self.plain(doc.text)) for one in questions for doc in one.docs]
         end = [self._loaded.tokenizer.eos_token_id] if self.closed else []

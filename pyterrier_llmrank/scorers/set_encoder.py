@@ -95,7 +95,7 @@ class SetEncoder(LocalEncoder):
         """One answer per question; each question's documents see one another, and no other's."""
         if not questions:
             return []
-        inputs = self._inputs(questions)
+        inputs = self.inputs(questions)
 
         def run(on: Loaded, budget: Budget, places: list[int]) -> list[list[float]]:
             scores: dict[int, list[float]] = {}
@@ -112,10 +112,10 @@ class SetEncoder(LocalEncoder):
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone: no weights are loaded."""
-        inputs = weightless(self)._inputs(questions)
+        inputs = weightless(self).inputs(questions)
         return [sum((one.usage for one in own), Usage()) for own in inputs]
 
-    def _inputs(self, questions: Sequence[Question]) -> list[list[Encoded]]:
+    def inputs(self, questions: Sequence[Question]) -> list[list[Encoded]]:
         """What is read for each document of each question."""
         pairs = [(self.plain(one.query), self.plain(doc.text)) for one in questions for doc in one.docs]
         read = iter(self._format([query for query, _ in pairs], [text for _, text in pairs]))

@@ -7,3 +7,11 @@ from .lora import Lora
 from .questions import Question
 
 __all__ = ["Decoder", "Lora", "Question"]
+"""What ``train`` trains, one file a kind. Importing this loads torch."""
+
+from __future__ import annotations
+
+from .cross_encoder import CrossEncoderLearner
+from .set_encoder import SetEncoderLearner
+
+__all__ = ["CrossEncoderLearner", "SetEncoderLearner"]
