@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyterrier as pt
 from .asking import Asking, Bar
 from .columns import check_columns, columns_read, docs_read
 from .core import Doc, Flow, Scorer, Scores, Strategy, spelled
+from .described import Described
 from .errors import ConfigurationError
 from .flow import eagerly, relabel, run, together
 from .frames import RAW_SCORE, candidate_order, query_texts, ranked
@@ -21,10 +21,8 @@ from .pairing import check_pairing, check_selection
 from .parts import at_once
 from .seeds import reseeded
 
-EMPTY = inspect.Parameter.empty
 
-
-class Rerank(pt.Transformer):
+class Rerank(Described):
     """Reorders each query's documents: ``strategy`` asks about groups of them, ``scorer`` answers.
 
     Candidates are taken in the order of ``rank``, else of ``score``, else of rows. All queries of a frame advance in
@@ -178,60 +176,13 @@ class Rerank(pt.Transformer):
 
     def apply_attributes(self, **changes: Any) -> Rerank:  # noqa: ANN401 - PyTerrier's protocol
         """A copy with other arguments of its own, sharing the scorer (nothing is loaded again), with a new ledger."""
-        attributes = {attribute.name: attribute.value for attribute in self.attributes()}
-        unknown = sorted(changes.keys() - attributes.keys())
-        if unknown:
-            raise pt.inspect.InspectError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
         if changes.keys() - {"top_k", "depth", "num_results", "keep_only_selected", "text_field", "verbose", "eager"}:
-            return type(self)(**(attributes | changes))
+            made: Rerank = super().apply_attributes(**changes)  # type: ignore[assignment]
+            return made
         clone = copy.copy(self)
         vars(clone).update(changes, ledger=Ledger())
         return clone
 
-    def attributes(self) -> list[pt.inspect.TransformerAttribute]:
-        """The arguments it was built with."""
-        parameters = inspect.signature(type(self)).parameters
-        return [
-            pt.inspect.TransformerAttribute(name, getattr(self, name), parameter.default, parameter.kind)
-            for name, parameter in parameters.items()
-        ]
-
-    def subtransformers(self) -> dict[str, pt.Transformer]:
-        """None: strategies and scorers are values, not transformers."""
-        return {}
-
     def transform_inputs(self) -> list[list[str]]:
         """Columns it reads."""
         return [["qid", "query", "docno", *columns_read(self.scorer, self.text_field)]]
-
-    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
-        """How it is drawn: its name, and the arguments that differ from the defaults; offline, so without a link."""
-        settings = {name: spelled(value) for name, value in self._told().items()}
-        return {"label": type(self).__name__, "help_url": None, "settings": settings}
-
-    def _told(self) -> dict[str, Any]:
-        """Arguments that differ from their defaults."""
-        return {
-            a.name: a.value
-            for a in self.attributes()
-            if a.init_default_value is EMPTY or a.value != a.init_default_value
-        }
-
-    def __repr__(self) -> str:
-        """The call that builds an equal transformer."""
-        parameters = inspect.signature(type(self)).parameters
-        told = [
-            spelled(value) if parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY else f"{name}={value!r}"
-            for name, value in self._told().items()
-        ]
-        return f"{type(self).__name__}({', '.join(told)})"
-
-    def __eq__(self, other: object) -> bool:
-        """Same class, equal arguments."""
-        if type(other) is not type(self):
-            return NotImplemented
-        return [a.value for a in self.attributes()] == [a.value for a in other.attributes()]
-
-    def __hash__(self) -> int:
-        """By repr, which follows from the arguments."""
-        return hash(repr(self))

@@ -51,7 +51,8 @@ class BiEncoder(Alone, LocalEncoder):
 
     def encode(self, texts: Sequence[str], prefix: str = "") -> tuple[NDArray[np.float64], list[Encoded]]:
         """Vectors, (texts, width), and the inputs that they were made from."""
-        inputs = encode(self._loaded, [prefix + self.plain(text) for text in texts], None, Limits(self.context))
+        shown = [prefix + self.plain(text) for text in texts]
+        inputs = self.filled(encode(self._loaded, shown, None, Limits(self.context)))
         vectors = self._run(inputs, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling))
         if self.normalize and len(vectors):
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -15,6 +15,7 @@ from pyterrier_llmrank.prompts.base import chat, check_template
 from pyterrier_llmrank.prompts.truncation import fit
 
 from .alone import Alone, regrouped
+from .limits import check_limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,10 +89,7 @@ class CrossEncoder(Alone, LocalEncoder):
         super().__post_init__()
         check_template(self.query_template, ["query"])
         check_template(self.doc_template, ["text"])
-        for name in ("max_query_tokens", "max_doc_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1 token, got {value}")
+        check_limits(self, "max_query_tokens", "max_doc_tokens")
         if self.pooling not in (None, "mean", "cls", "last"):
             raise ConfigurationError(f"pooling must be 'mean', 'cls' or 'last', got {self.pooling!r}")
         if self.template is not None:

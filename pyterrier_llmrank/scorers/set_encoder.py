@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.batching import Budget, in_batches, plan_in_order
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder
 from pyterrier_llmrank.models.hf.loaded import Loaded
 from pyterrier_llmrank.models.hf.weightless import weightless
 
 from .alone import regrouped
+from .limits import check_limits
 
 if TYPE_CHECKING:
     from pyterrier_llmrank.models.hf.own import Own
@@ -57,10 +57,7 @@ class SetEncoder(LocalEncoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_query_tokens", "max_doc_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1 token, got {value}")
+        check_limits(self, "max_query_tokens", "max_doc_tokens")
 
     @property
     def gives(self) -> Evidence:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any, BinaryIO, overload
 import pandas as pd
 
 from pyterrier_llmrank.core import Doc
-from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning
+from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning
 
+from .lines import Lines, touched
 from .lists import TrainingList, training_lists
 
 
-class StoredLists(Sequence[TrainingList]):
+class StoredLists(Lines, Sequence[TrainingList]):
     """The lists of a file, of which only the places of its lines are held in memory.
 
     Args:
@@ -31,57 +31,27 @@ class StoredLists(Sequence[TrainingList]):
         InputError: There is no such file, or it is not of this kind.
     """
 
+    what = "training lists"
+    written_by = "store or distil"
+
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
         self.qids: set[str] = set()
-        self.options: dict[str, Any] = {}
         self._places: list[int] = []
-        if not self.path.is_file():
-            raise InputError(f"there are no training lists at {self.path}; write them with store or distil")
-        with self.path.open("rb") as file:
-            self.end = 0  # of the last whole line
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._note(line)
+        super().__init__(path)
 
-    def _note(self, line: bytes) -> None:
-        """Takes down the place of a line.
+    def _note(self, row: dict[str, Any], start: int) -> None:
+        """Takes down the query, and the place of a list with documents."""
+        self.qids.add(row["qid"])
+        if row["docs"]:
+            self._places.append(start)
 
-        Raises:
-            InputError: It is no list.
-        """
-        try:
-            row = json.loads(line)
-            if self.end == 0:
-                self.options = row["options"]
-            else:
-                self.qids.add(row["qid"])
-                if row["docs"]:
-                    self._places.append(self.end)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self.path} holds something else than training lists at byte {self.end}") from error
-        self.end += len(line)
-
-    def _append(self, lists: Iterable[TrainingList]) -> None:
-        """Writes lists after the last whole line, each before the next is asked for, but for queries it has."""
-        with self.path.open("r+b") as file:
-            file.truncate(self.end)
-            file.seek(self.end)
-            if self.end == 0:
-                self._write(file, {"options": self.options})
-            for one in lists:
-                if one.qid not in self.qids:
-                    docs = [doc[:2] for doc in one.docs]
-                    self._write(file, {"qid": one.qid, "query": one.query, "docs": docs, "targets": one.targets})
-            os.fsync(file.fileno())
-
-    def _write(self, file: BinaryIO, row: dict[str, Any]) -> None:
-        """Puts a line to the file and takes it down."""
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        file.write(line)
-        file.flush()
-        self._note(line)
+    def _add(self, lists: Iterable[TrainingList]) -> None:
+        """Appends lists, but for queries it has."""
+        self._append(
+            {"qid": one.qid, "query": one.query, "docs": [doc[:2] for doc in one.docs], "targets": one.targets}
+            for one in lists
+            if one.qid not in self.qids
+        )
 
     def __len__(self) -> int:
         """Lists with documents."""
@@ -111,8 +81,8 @@ def store(lists: Iterable[TrainingList], path: str | Path) -> StoredLists:
     Raises:
         InputError: The file holds something else.
     """
-    stored = _opened(path)
-    stored._append(lists)
+    stored = StoredLists(touched(path))
+    stored._add(lists)
     return stored
 
 
@@ -145,7 +115,7 @@ def distil(
     if chunk < 1:
         raise ConfigurationError(f"distil gives a teacher some queries at a time, got chunk={chunk}")
     topics = topics.astype({"qid": str}).drop_duplicates("qid")
-    known = _opened(path)
+    known = StoredLists(touched(path))
     told = {name: value for name, value in options.items() if name != "qrels"}
     if known.end and known.options != told:
         raise ConfigurationError(f"{path} holds lists made with {known.options}, not with {told}; use another file")
@@ -162,18 +132,10 @@ def distil(
             if qid not in answered
         ]
         silent += len(nothing)
-        known._append([*found, *nothing])
+        known._add([*found, *nothing])
     if silent:
         warnings.warn(f"the teacher returned nothing for {silent} of {len(left)} queries", LLMRankWarning, stacklevel=2)
     return known
-
-
-def _opened(path: str | Path) -> StoredLists:
-    """The lists of a file, which is made if it is not there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return StoredLists(path)
 
 
 def _read(file: BinaryIO, start: int) -> TrainingList:

@@ -163,8 +163,23 @@ def below_teacher_ratio(
     if bool((teacher < 0).any()):
         raise InputError("a ratio of a teacher's scores needs them at least 0; scale them to 0 … 1 first")
     high = teacher > ratio * teacher.nan_to_num(0.0).amax(dim=1, keepdim=True)
+    return not_listed(high, ids, columns, targets)
+
+
+def not_listed(chosen: Tensor, ids: Tensor, columns: Tensor, targets: Tensor) -> Tensor:
+    """False where a column shows a document that is chosen in the query's own list.
+
+    Args:
+        chosen: True for such documents, (queries, docs).
+        ids: An integer for each document of the lists, (queries, docs).
+        columns: An integer for each column's document, (columns,).
+        targets: Above 0 for a query's relevant columns, (queries, columns); they stay.
+
+    Returns:
+        Mask, (queries, columns): wherever the document stands in the batch, also in another query's list.
+    """
     distinct, numbers = torch.unique(torch.cat([columns, ids.flatten()]), return_inverse=True)
-    known, (rows, _) = numbers[len(columns) :].view(ids.shape), high.nonzero(as_tuple=True)
-    excluded = torch.zeros(len(teacher), len(distinct), dtype=torch.bool, device=teacher.device)
-    excluded[rows, known[high]] = True  # by document, so that no query compares its list with every column
+    known, (rows, _) = numbers[len(columns) :].view(ids.shape), chosen.nonzero(as_tuple=True)
+    excluded = torch.zeros(len(chosen), len(distinct), dtype=torch.bool, device=chosen.device)
+    excluded[rows, known[chosen]] = True  # by document, so that no query compares its list with every column
     return ~excluded.index_select(1, numbers[: len(columns)]) | (targets > 0)

@@ -1,0 +1,156 @@
+"""A dense retriever learns from a teacher or from judgments, and goes on with what it learnt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+import pytest
+from dense_checkpoints import bert
+
+from pyterrier_llmrank.dense import DistilledRetriever, Teaching
+from pyterrier_llmrank.dense.teaching import scaled
+from pyterrier_llmrank.errors import ConfigurationError, InputError
+from pyterrier_llmrank.mini import MiniCollection
+from pyterrier_llmrank.models.hf.sentence import Settings
+from pyterrier_llmrank.training.data import TrainingList
+from pyterrier_llmrank.training.settings import Training
+
+pytest.importorskip("pyterrier_dr")
+MINI = MiniCollection()
+TOPICS, QRELS = MINI.get_topics(), MINI.get_qrels()
+DOCS = [*MINI.get_corpus_iter()][:60]
+TRAIN, VALID = TOPICS.head(6), TOPICS.iloc[6:9]
+QUICK = Training(steps=12, batch_size=4, learning_rate=0.01, warmup=0.0, device="cpu", evaluate_every=4)
+
+
+class Overlap(pt.Transformer):
+    """Scores every document by the words that it shares with the query; counts the queries it was asked."""
+
+    def __init__(self, texts=True):
+        self.texts, self.asked = texts, 0
+
+    def transform(self, inp):
+        self.asked += len(inp)
+        out = inp.merge(pd.DataFrame(DOCS), how="cross")
+        pairs = zip(out["query"], out["text"], strict=True)
+        scores = [len({*query.lower().split()} & {*text.lower().split()}) for query, text in pairs]
+        out = out.assign(score=np.array(scores, dtype=float))
+        return out if self.texts else out.drop(columns="text")
+
+    def __repr__(self):
+        return f"Overlap({self.texts})"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return bert(tmp_path_factory.mktemp("base"), settings=Settings("cls", True, "q: ", "d: ", 48))
+
+
+def retriever(base, tmp_path, **options):
+    options = {"index": tmp_path / "mini.flex", "folder": tmp_path / "taught", "device": "cpu"} | options
+    return DistilledRetriever(base, texts=MINI.text_loader(), **options)
+
+
+def agreement(dense, teacher=None):
+    """The mean correlation of its scores with the teacher's on the training queries."""
+    told = (teacher or Overlap())(TRAIN)
+    both = told.merge(dense(told), on=["qid", "docno"])
+    return both.groupby("qid")[["score_x", "score_y"]].apply(lambda one: one.corr().iloc[0, 1]).mean()
+
+
+def test_it_learns_to_score_as_its_teacher_does(base, tmp_path):
+    teaching = Teaching(depth=60, query_tokens=48, training=replace(QUICK, steps=20), loss="kl_divergence")
+    dense = retriever(base, tmp_path, teaching=teaching, index=None)
+    teacher, before = Overlap(), agreement(dense)
+    assert dense.distill(teacher, TRAIN, VALID) is dense and teacher.asked == 9
+    assert dense.model == str(tmp_path / "taught") and agreement(dense) > before + 0.1
+    assert dense.encoder.bi_encoder.pooling == "cls" and dense.encoder.bi_encoder.query_prefix == "q: "
+    measured = [row["measure"] for row in dense.history if "measure" in row]
+    assert len(measured) == 6 and 0 <= measured[0] < max(measured) <= 1
+    again = retriever(base, tmp_path, teaching=teaching, index=None)
+    again.distill(teacher, TRAIN, VALID)
+    assert teacher.asked == 9  # what it said is kept
+    np.testing.assert_array_equal(again.encoder.encode_docs(["a b"]), dense.encoder.encode_docs(["a b"]))
+
+
+def test_an_index_made_before_is_not_used_with_what_was_learnt(base, tmp_path):
+    dense = retriever(base, tmp_path, teaching=Teaching(depth=60, training=QUICK), num_results=10)
+    dense.index(DOCS)
+    first = dense(TRAIN)
+    dense.fit(TRAIN, QRELS, TRAIN)  # finds its own documents
+    with pytest.raises(ConfigurationError, match=r"made with other weights .*overwrite=True"):
+        dense(TRAIN)
+    assert not dense.index(DOCS, overwrite=True)(TRAIN).equals(first)
+
+
+def test_it_is_trained_as_the_end_of_a_pipeline(base, tmp_path):
+    dense = retriever(base, tmp_path, index=None, teaching=Teaching(depth=10, training=QUICK))
+    (Overlap(texts=False) >> dense).fit(TRAIN, QRELS, VALID, QRELS)
+    assert len([row for row in dense.history if "loss" in row]) == 12
+    untrained = retriever(base, tmp_path, folder=None)
+    untrained.index(DOCS)
+    with pytest.raises(ConfigurationError, match=r"no folder for what it learns: .* put retriever\.retriever\(\)"):
+        (untrained >> dense).fit(TRAIN, QRELS)
+    assert not isinstance(untrained.retriever(), pt.Estimator)
+    pd.testing.assert_frame_equal((untrained.retriever() % 4).compile()(TRAIN), (untrained % 4)(TRAIN))
+
+
+def test_the_query_side_alone_learns_on_the_index_as_it_is(base, tmp_path):
+    teaching = Teaching(depth=30, query_side=True, measure="RR@10", training=QUICK)
+    dense = retriever(base, tmp_path, teaching=teaching, num_results=60).index(DOCS)
+    known = QRELS[QRELS["docno"].isin([doc["docno"] for doc in DOCS])]
+    place = known[known["label"] > 0].merge(dense(TOPICS), on=["qid", "docno"])["rank"].mean()
+    vectors = dense.flex().np_vecs().copy()
+    dense.fit(TOPICS, known, TOPICS, known)
+    assert dense.reuse_index and dense.model == str(tmp_path / "taught")
+    assert known[known["label"] > 0].merge(dense(TOPICS), on=["qid", "docno"])["rank"].mean() < place - 3
+    np.testing.assert_array_equal(dense.flex().np_vecs(), vectors)
+    with pytest.raises(InputError, match="none of 6 topics has a relevant document"):
+        retriever(base, tmp_path, teaching=teaching).fit(TRAIN, QRELS.assign(label=0))
+
+
+def test_a_teacher_also_teaches_the_query_side_alone(base, tmp_path):
+    training = replace(QUICK, steps=30)
+    teaching = Teaching(depth=60, query_side=True, training=training, loss="kl_divergence")
+    dense = retriever(base, tmp_path, teaching=teaching, num_results=60).index(DOCS)
+    before = agreement(dense)
+    dense.distill(Overlap(), TRAIN, VALID)
+    assert dense.reuse_index and agreement(dense) > before + 0.1
+    assert all(0 <= row["measure"] <= 1 for row in dense.history if "measure" in row)
+
+
+def test_what_cannot_be_learnt_from_is_said(base, tmp_path):
+    dense = retriever(base, tmp_path, index=None, teaching=Teaching(depth=5, training=QUICK))
+    found = Overlap()(TRAIN)
+    with pytest.raises(InputError, match="none of 6 lists has documents with different labels among its first 5"):
+        dense.fit(found, QRELS.assign(qid="other"))
+    without = DistilledRetriever(base, folder=tmp_path / "x", teaching=dense.teaching)
+    with pytest.raises(InputError, match=r"documents without texts .* texts=dataset\.text_loader\(\)"):
+        without.fit(found.drop(columns="text"), QRELS)
+    with pytest.raises(InputError, match="said nothing to learn from about 6 queries"):
+        dense.distill(Constant(), TRAIN)
+    with pytest.raises(ConfigurationError, match="holds the weights that training begins with"):
+        retriever(base, tmp_path, folder=base).fit(found, QRELS)
+    with pytest.raises(ConfigurationError, match="measure must be one of ir_measures, such as 'nDCG@10', got 'joy'"):
+        retriever(base, tmp_path, index=None, teaching=Teaching(measure="joy")).fit(found, QRELS, found, QRELS)
+    with pytest.raises(ConfigurationError, match="at least 2 documents, got depth=1"):
+        Teaching(depth=1)
+
+
+class Constant(Overlap):
+    """Finds all documents equally good."""
+
+    def transform(self, inp):
+        return super().transform(inp).assign(score=1.0)
+
+    def __repr__(self):
+        return "Constant()"
+
+
+def test_targets_go_from_0_to_1_by_percentiles_of_all_lists():
+    lists = [TrainingList("1", "q", (), (0.0, 10.0)), TrainingList("2", "q", (), (5.0, 20.0))]
+    assert [one.targets for one in scaled(lists, (0, 100))] == [(0.0, 0.5), (0.25, 1.0)]
+    assert scaled(lists, (0, 50))[1].targets == (pytest.approx(5 / 7.5), 1.0)
