@@ -87,7 +87,7 @@ DOORS = {
     "methods": PARTS | {"columns", "frames", "networks", "presets", "rerank", "seeds", "training"},
     "dense": {"core", "described", "errors", "frames", "middleware", "models", "scorers", "training"},
     "mini": {"errors"},
-    "demo": {"costs", "errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
+    "demo": {"costs", "errors", "methods", "mini", "models", "nano", "rerank", "scorers", "strategies"},
     "__main__": {"demo"},
 }
 FACES = {
