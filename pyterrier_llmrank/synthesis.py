@@ -81,7 +81,7 @@ class QueriesFromDocuments(pt.Transformer):
 
     def _shown(self, rows: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
         """The documents, behind a progress bar if one is asked for."""
-        return pt.tqdm(rows, desc="queries", unit="doc") if self.verbose else rows  # type: ignore[no-any-return]
+        return pt.tqdm(rows, desc="queries", unit="doc") if self.verbose else rows
 
     def __repr__(self) -> str:
         """The call that makes it."""

@@ -26,9 +26,21 @@ DOORS = {
     "aggregates": {"core", "errors", "seeds"},
     "strategies": {"core", "flow", "errors", "seeds"},
     "prompts": {"core", "errors"},
-    "models": {"core", "errors"},
+    "nano": {"errors"},
+    "models": {"core", "errors", "nano"},
     "networks": {"core", "errors", "models"},
-    "training": {"_version", "core", "errors", "frames", "models", "networks", "prompts", "seeds"},
+    "training": {
+        "_version",
+        "core",
+        "errors",
+        "frames",
+        "models",
+        "networks",
+        "prompts",
+        "scorers",
+        "seeds",
+    },  # learners read as scorers do
+    "students": {"core", "errors", "models", "rerank", "scorers", "strategies", "training"},
     "vectors": {"core", "errors", "middleware", "models", "networks"},
     "scorers": {"core", "errors", "fields", "models", "networks", "prompts", "seeds", "vectors"},
     "middleware": {"_version", "core", "errors", "fields", "models", "parts"},
@@ -75,7 +87,7 @@ DOORS = {
     "methods": PARTS | {"columns", "frames", "networks", "presets", "rerank", "seeds", "training"},
     "dense": {"core", "described", "errors", "frames", "middleware", "models", "scorers", "training"},
     "mini": {"errors"},
-    "demo": {"costs", "errors", "methods", "mini", "models", "rerank", "scorers", "strategies"},
+    "demo": {"costs", "errors", "methods", "mini", "models", "nano", "rerank", "scorers", "strategies"},
     "__main__": {"demo"},
 }
 FACES = {
@@ -94,6 +106,7 @@ FACES = {
     "dense",
     "mini",
     "demo",
+    "students",
 }  # rooms that know PyTerrier
 OF_TORCH = {"networks", "training"}  # rooms whose classes are torch modules; imported inside functions themselves
 HEAVY = {
@@ -110,6 +123,8 @@ HEAVY = {
     "sentence_transformers",
     "pyterrier_dr",
     "peft",
+    "trl",
+    "datasets",
     "scipy",
     "networkx",
 }

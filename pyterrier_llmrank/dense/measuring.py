@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.training.data import TrainingList
 
+from .encoding import Vectors
 from .transformers import QUERY
 
 if TYPE_CHECKING:
@@ -23,13 +24,18 @@ Found: TypeAlias = Callable[[], list[tuple[list[str], NDArray[Any]]]]
 """Docnos and scores of each list, by the live network."""
 
 
-def ordered_by(learner: Any, lists: Sequence[TrainingList]) -> Found:  # noqa: ANN401 - a learner
-    """How the live network scores the documents of lists."""
+def ordered_by(
+    learner: Any,  # noqa: ANN401 - a learner
+    lists: Sequence[TrainingList],
+    vectors: Callable[[Sequence[str]], Vectors] | None = None,
+) -> Found:
+    """How the live network scores the documents of lists, whose vectors it makes too, unless they are given."""
+    documents = learner.encode_documents if vectors is None else vectors
 
     def found() -> list[tuple[list[str], NDArray[Any]]]:
         places = {text: place for place, text in enumerate(dict.fromkeys(d.text for one in lists for d in one.docs))}
         queries = learner.encode_queries([one.query for one in lists])
-        docs = learner.encode_documents([*places])
+        docs = documents([*places])
         rows = [[places[doc.text] for doc in one.docs] for one in lists]
         scores = [docs[row] @ query for row, query in zip(rows, queries, strict=True)]
         return [([doc.docno for doc in one.docs], of_one) for one, of_one in zip(lists, scores, strict=True)]

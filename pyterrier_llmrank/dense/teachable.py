@@ -14,7 +14,14 @@ from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.encoders import Pooling
 
 from .indexing import Indexing
-from .teaching import Teaching, judged_lists, query_lists, taught, teacher_lists
+from .teaching import (
+    Teaching,
+    judged_lists,
+    learnt_from_judgments,
+    learnt_from_teacher,
+    query_lists,
+    teacher_lists,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,7 +76,7 @@ class Teachable(Indexing, pt.Estimator):
         valid = []
         if topics_or_res_va is not None:
             valid = made(topics_or_res_va, qrels_tr if qrels_va is None else qrels_va)
-        return self._learnt(taught(self, lists, valid, folder, "info_nce"), folder)
+        return self._learnt(learnt_from_judgments(self, lists, valid, folder), folder)
 
     def distill(self, teacher: pt.Transformer, queries: pd.DataFrame, valid: pd.DataFrame | None = None) -> Self:
         """Learns to score as a teacher does, puts the weights in ``folder``, and uses them from now on.
@@ -88,15 +95,13 @@ class Teachable(Indexing, pt.Estimator):
             Itself.
 
         Raises:
-            ConfigurationError: There is no ``folder``, or only the query side is to be trained.
+            ConfigurationError: There is no ``folder``; or no index, where only the query side is to be trained.
             InputError: The teacher's results have no texts, or nothing can be learnt from them.
         """
         folder = self._folder()
-        if self.teaching.query_side:
-            raise ConfigurationError("the query side alone is trained by judgments: use fit(topics, qrels)")
         lists = teacher_lists(self, teacher, queries, folder)
         other = [] if valid is None else teacher_lists(self, teacher, valid, folder)
-        return self._learnt(taught(self, lists, other, folder, "cadet"), folder)
+        return self._learnt(learnt_from_teacher(self, lists, other, folder), folder)
 
     def _folder(self) -> Path:
         """Where training puts its weights."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,14 @@ from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.training.data import TrainingList, distil, informative, training_lists
 from pyterrier_llmrank.training.settings import Training
 
-from .measuring import found_by, measured_by, ordered_by
+from .encoding import Vectors
+from .measuring import Found, found_by, measured_by, ordered_by
 
 if TYPE_CHECKING:
     from .teachable import Teachable
+
+History: TypeAlias = list[dict[str, float]]
+"""Of a training: a row for each step."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,12 +33,14 @@ class Teaching:
     """How ``fit`` and ``distill`` teach a dense retriever.
 
     Args:
-        loss: A name of ``training.learners.vectors.LOSSES`` or a ``VectorLoss``; by default CADET's where a teacher
-            scores ("cadet"), and "info_nce" where documents are judged. Of the query side alone: a function
+        loss: A name of ``training.learners.named.LOSSES`` or a ``VectorLoss``; by default CADET's where a teacher
+            scores ("cadet"), and "info_nce" where documents are judged. Of the query side by judgments: a function
             ``(scores, targets, mask) -> scalar``, by default ADORE's.
         settings: Of the loss, such as ``{"temperature": 0.02}``.
-        depth: Documents of a list that are learnt from; of the query side alone, that are found in each step.
-        query_side: Whether only queries are trained, on the index as it is (ADORE): documents keep their vectors.
+        depth: Documents of a list that are learnt from; of the query side by judgments, that are
+            found in each step.
+        query_side: Whether only queries are trained, on the index as it is, whose documents keep their vectors: by
+            judgments on what they find at each step (ADORE), or by a teacher's scores.
         query_tokens: Of a query that are read in training.
         doc_tokens: Of a document; by default as many as the encoder reads, 256 where it does not say.
         options: Further arguments of ``BiEncoderLearner``, such as ``{"held_tokens": 8192, "dims": (64, 128)}``.
@@ -134,44 +140,67 @@ def query_lists(topics: pd.DataFrame, qrels: pd.DataFrame) -> list[TrainingList]
     return lists
 
 
-def taught(
+def learnt_from_judgments(
+    own: Teachable, lists: Sequence[TrainingList], valid: Sequence[TrainingList], folder: Path
+) -> History:
+    """Trains on lists with labels; of the query side alone, on what it finds in the index."""
+    if own.teaching.query_side:
+        learner = _query_learner(own)
+        return _trained(own, learner, lists, valid, found_by(own, learner, valid), folder)
+    learner = _learner(own, "info_nce")
+    return _trained(own, learner, lists, valid, ordered_by(learner, valid), folder)
+
+
+def learnt_from_teacher(
+    own: Teachable, lists: Sequence[TrainingList], valid: Sequence[TrainingList], folder: Path
+) -> History:
+    """Trains on lists with a teacher's scores; of the query side alone, with documents as the index has them."""
+    if not own.teaching.query_side:
+        learner = _learner(own, "cadet")
+        return _trained(own, learner, lists, valid, ordered_by(learner, valid), folder)
+    opened = own.opened()
+    docnos = {doc.text: doc.docno for one in [*lists, *valid] for doc in one.docs}
+
+    def vectors(texts: Sequence[str]) -> Vectors:
+        return opened.vectors([docnos[text] for text in texts])
+
+    learner = _learner(own, "cadet", document_vectors=vectors)
+    return _trained(own, learner, lists, valid, ordered_by(learner, valid, vectors), folder)
+
+
+def _trained(
     own: Teachable,
+    learner: Any,  # noqa: ANN401 - torch is not imported for a type
     lists: Sequence[TrainingList],
     valid: Sequence[TrainingList],
+    found: Found,
     folder: Path,
-    loss: str,
-) -> list[dict[str, float]]:
-    """Trains a copy of the retriever's encoder on lists, and puts it in a folder; the history of the training."""
+) -> History:
+    """Puts what is trained on lists in a folder; the history of the training."""
     from pyterrier_llmrank.training.loop import train
 
-    teaching, encoder = own.teaching, own.encoder.bi_encoder
-    if encoder.adapter is not None or encoder.quantization is not None or encoder.layers is not None:
-        raise ConfigurationError(f"whole weights are trained, not an adapter, part or quantized copy: {encoder!r}")
-    learner = _query_learner(own) if teaching.query_side else _learner(own, loss)
-    measure = None
-    if valid:
-        found = found_by(own, learner, valid) if teaching.query_side else ordered_by(learner, valid)
-        measure = measured_by(teaching.measure, valid, found)
+    teaching = own.teaching
+    measure = measured_by(teaching.measure, valid, found) if valid else None
     about = {
         "title": "A dense retriever",
-        "base": encoder.name,
+        "base": own.encoder.bi_encoder.name,
         "measure": teaching.measure,
         "data": f"{len(lists)} lists",
+        "usage": f"DistilledRetriever({os.fspath(folder)!r}, index=…)",
     }
-    usage = f"DistilledRetriever({os.fspath(folder)!r}, index=…)"
-    return train(learner, lists, folder, teaching.training, measure=measure, about={**about, "usage": usage}).history
+    return train(learner, lists, folder, teaching.training, measure=measure, about=about).history
 
 
-def _learner(own: Teachable, loss: str) -> Any:  # noqa: ANN401 - torch is not imported for a type
-    """What trains queries and documents."""
+def _learner(own: Teachable, loss: str, **options: Any) -> Any:  # noqa: ANN401 - likewise
+    """What trains queries, and documents."""
     from pyterrier_llmrank.training.learners import BiEncoderLearner
 
-    teaching, encoder = own.teaching, own.encoder.bi_encoder
+    teaching = own.teaching
     return BiEncoderLearner(
-        encoder.name,
-        **reading(own),
-        doc_tokens=teaching.doc_tokens or encoder.max_length or 256,
+        **_reading(own),
+        doc_tokens=teaching.doc_tokens or own.encoder.bi_encoder.max_length or 256,
         loss=teaching.loss or loss,
+        **options,
         **teaching.options,
         **teaching.settings,
     )
@@ -185,19 +214,24 @@ def _query_learner(own: Teachable) -> Any:  # noqa: ANN401 - likewise
     names, vectors, _ = index.payload()
     told: dict[str, Any] = {"loss": teaching.loss} if teaching.loss else {}
     return AdoreLearner(
-        own.encoder.bi_encoder.name,
-        [str(name) for name in names],
-        vectors,
+        docnos=[str(name) for name in names],
+        vectors=vectors,
         depth=teaching.depth,
-        **reading(own),
+        **_reading(own),
         **told,
         **teaching.options,
         **teaching.settings,
     )
 
 
-def reading(own: Teachable) -> dict[str, Any]:
-    """How texts are read, as arguments of a learner."""
+def _reading(own: Teachable) -> dict[str, Any]:
+    """Which weights, and how texts are read, as arguments of a learner.
+
+    Raises:
+        ConfigurationError: It is not whole weights.
+    """
     encoder = own.encoder.bi_encoder
-    names = ("revision", "pooling", "normalize", "query_prefix", "doc_prefix")
+    if encoder.adapter is not None or encoder.quantization is not None or encoder.layers is not None:
+        raise ConfigurationError(f"whole weights are trained, not an adapter, part or quantized copy: {encoder!r}")
+    names = ("name", "revision", "pooling", "normalize", "query_prefix", "doc_prefix")
     return {**{name: getattr(encoder, name) for name in names}, "query_tokens": own.teaching.query_tokens}

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from itertools import chain
 from typing import Any
 
 from pyterrier_llmrank._version import __version__
-from pyterrier_llmrank.core import Prompt, Question
 from pyterrier_llmrank.errors import ConfigurationError
 
 from .fingerprint import fingerprint
+from .keys import Spelling
 from .results import Result, complete, packed, unpacked
 from .store import FORMAT, Store, store
 from .wrapping import Request, Wrapping, carry, finished
@@ -73,6 +72,10 @@ class Cached(Wrapping):
     def _begins(self) -> dict[str, blake2b]:
         return {}
 
+    @cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling()
+
     @property
     def _store(self) -> Store[str]:
         return store(self._file)
@@ -128,10 +131,10 @@ class Cached(Wrapping):
         begin = self._begins.get(request.primitive) if not shared else None
         if begin is None:
             begin = self._begin(request.primitive, shared)
-        keys = []
+        keys, spell = [], self._spelling
         for item in request.items():
             digest = begin.copy()
-            digest.update(_spelled(item))
+            digest.update(spell(item))
             keys.append(digest.digest())
         return keys
 
@@ -144,19 +147,3 @@ class Cached(Wrapping):
         if not shared:
             self._begins[primitive] = begin
         return begin
-
-
-def _spelled(item: tuple[Any, ...]) -> bytes:
-    """A question, or a prompt and what goes with it, as bytes: the same only for the same, in any version of Python.
-
-    The lengths of the texts come first, so that they cannot run together alike.
-    """
-    asked: Question | Prompt = item[0]
-    more: tuple[Any, ...] = item[1:]
-    if isinstance(asked, Question):
-        texts = [asked.query, asked.qid, *chain.from_iterable(doc[:2] for doc in asked.docs)]
-        more = (*more, *([doc.fields for doc in asked.docs] if any(doc.fields for doc in asked.docs) else []))
-    else:
-        texts = [*chain.from_iterable(asked.messages), asked.answer, str(asked.raw)]
-    sizes = ",".join([str(len(text)) for text in texts])
-    return "".join([sizes, "\n", *texts, ascii(more)]).encode("utf-8", "surrogatepass")

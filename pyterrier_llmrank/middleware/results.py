@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from binascii import a2b_base64, b2a_base64
 from dataclasses import astuple
 from typing import Any, TypeAlias
 
@@ -14,15 +15,16 @@ from pyterrier_llmrank.models import ChoiceScores, Generation, TokenLogprobs
 Result: TypeAlias = Answer | ChoiceScores | TokenLogprobs | Generation
 
 DECODER = json.JSONDecoder()
+SCORES = np.dtype("<f8")
 FREE = Usage(cached_calls=1)
 FACTS = [USAGE_FIELDS.index(name) for name in ("failures", "repaired", "truncated_tokens")]  # not costs
 
 
 def packed(result: Result) -> str:
-    """A result as JSON; floats come back exactly."""
+    """A result as JSON; floats come back exactly. Scores are many, and read thrice as fast as bytes (in base64)."""
     usage = astuple(result.usage)
     if isinstance(result, Answer):
-        told: list[Any] = [np.asarray(result.scores, dtype=np.float64).tolist()]
+        told: list[Any] = [b2a_base64(np.asarray(result.scores, dtype=SCORES).tobytes(), newline=False).decode()]
     elif isinstance(result, ChoiceScores):
         told = [result.logprobs.tolist(), result.missing.tolist(), float(result.log_total)]
     elif isinstance(result, TokenLogprobs):
@@ -40,7 +42,7 @@ def unpacked(primitive: str, text: str) -> Result:
     told, _ = DECODER.raw_decode(text)
     usage = _free(told[-1])
     if primitive == "__call__":
-        return Answer(np.array(told[0], dtype=np.float64), usage)
+        return Answer(np.frombuffer(a2b_base64(told[0]), SCORES).astype(np.float64), usage)
     if primitive == "choices":
         return ChoiceScores(np.array(told[0], dtype=np.float64), np.array(told[1], dtype=bool), usage, told[2])
     if primitive == "continuation":

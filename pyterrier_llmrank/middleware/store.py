@@ -191,13 +191,17 @@ def _query(n: int) -> str:
     return f"SELECT key, value FROM answers WHERE key IN ({','.join('?' * n)})"
 
 
+class Answers(Store[str]):
+    """Answers as texts."""
+
+
 _open: dict[tuple[type, str, int], Store[Any]] = {}  # a connection must not cross a fork
 _opening = threading.Lock()
 
 
-def store(path: str) -> Store[str]:
+def store(path: str) -> Answers:
     """The store of answers in a file, by its absolute path; one for all of a process that ask for it."""
-    return shared(Store[str], path)
+    return shared(Answers, path)
 
 
 def shared(kind: type[Kind], path: str) -> Kind:

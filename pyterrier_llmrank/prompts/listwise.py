@@ -151,6 +151,11 @@ class ListPrompt:
         identifiers = tuple(self._layout.identifier.format(label=name) for name in self.names(n))
         return identifiers, BETWEEN, self._named(n)
 
+    def written(self, order: Sequence[int]) -> str:
+        """The answer that puts documents in an order, given by their places among those shown, best first."""
+        names = self.names(max(order, default=-1) + 1)
+        return self._written([names[place] for place in order])
+
     def _named(self, n: int) -> int:
         """How many of ``n`` documents an answer names."""
         return n if self.top_k is None else min(self.top_k, n)

@@ -20,6 +20,7 @@ from pyterrier_llmrank.prompts.in_context import InContextPrompt, Passages, Span
 from pyterrier_llmrank.prompts.truncation import fit
 
 from .heads import Head, Heads, checked, released, resolved
+from .limits import check_limits
 from .showing import is_probed
 
 NOTHING = "N/A"  # the query that asks for nothing
@@ -99,10 +100,8 @@ class Attention:
         object.__setattr__(self, "heads", checked(self.heads))
         if self.order not in ("reversed", "input"):
             raise ConfigurationError(f"order must be 'reversed' or 'input', got {self.order!r}")
-        for name in ("max_words", "max_doc_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1 or None (all), got {value}")
+        check_limits(self, "max_words", unit="word")
+        check_limits(self, "max_doc_tokens")
         can = () if is_probed(self.model) else getattr(self.model, "can", None)
         if can is None:
             raise ConfigurationError(f"{self.model!r} is not a model: pass one such as HFModel('Qwen/Qwen3-0.6B')")

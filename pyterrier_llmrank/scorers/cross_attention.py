@@ -15,6 +15,7 @@ from pyterrier_llmrank.prompts.base import check_template
 from pyterrier_llmrank.prompts.fused import FusedPrompt
 
 from .fusion import as_fused, fitted
+from .limits import check_limits
 from .showing import Item
 
 TOKENS = 19  # of an answer: 20 with the token that it starts with, as in castorini/LiT5
@@ -66,10 +67,7 @@ class CrossAttention:
             raise ConfigurationError(f"CrossAttention looks inside a model: pass its name, not {self.model!r}")
         check_template(self.head, ["query"])
         check_template(self.tail, ["text"])
-        for name in ("max_doc_tokens", "max_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1, got {value}")
+        check_limits(self, "max_doc_tokens", "max_tokens")
 
     @property
     def gives(self) -> Evidence:

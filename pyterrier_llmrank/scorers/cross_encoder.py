@@ -15,6 +15,7 @@ from pyterrier_llmrank.prompts.base import chat, check_template
 from pyterrier_llmrank.prompts.truncation import fit
 
 from .alone import Alone, regrouped
+from .limits import check_limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,10 +89,7 @@ class CrossEncoder(Alone, LocalEncoder):
         super().__post_init__()
         check_template(self.query_template, ["query"])
         check_template(self.doc_template, ["text"])
-        for name in ("max_query_tokens", "max_doc_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1 token, got {value}")
+        check_limits(self, "max_query_tokens", "max_doc_tokens")
         if self.pooling not in (None, "mean", "cls", "last"):
             raise ConfigurationError(f"pooling must be 'mean', 'cls' or 'last', got {self.pooling!r}")
         if self.template is not None:
@@ -121,22 +119,22 @@ class CrossEncoder(Alone, LocalEncoder):
         if not questions:
             return []
         self.load()
-        inputs = self._inputs(questions)
-        logits = self._run(inputs, self._logits)
-        scores = logits[:, -1] - logits[:, 0] if logits.shape[-1] == 2 else logits[:, 0]
+        inputs = self.inputs(questions)
+        scores = self._run(inputs, self.read)[:, 0]
         return regrouped(questions, zip(scores, (one.usage for one in inputs), strict=True))
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone: no weights are loaded."""
-        inputs = weightless(self)._inputs(questions)
+        inputs = weightless(self).inputs(questions)
         return [answer.usage for answer in regrouped(questions, ((0.0, one.usage) for one in inputs))]
 
-    def _logits(self, out: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - of every network its own
-        """Of each input, (batch, labels)."""
+    def read(self, out: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - of every network its own
+        """The score of each input of a batch, (batch, 1), off what the network gave."""
         logits: Tensor = out.logits.float()
-        return logits if self.pooling is None else pooled(logits, mask, self.pooling)
+        labels = logits if self.pooling is None else pooled(logits, mask, self.pooling)  # (batch, labels)
+        return labels[:, 1:] - labels[:, :1] if labels.shape[1] == 2 else labels
 
-    def _inputs(self, questions: Sequence[Question]) -> list[Encoded]:
+    def inputs(self, questions: Sequence[Question]) -> list[Encoded]:
         """What is read for each document in turn."""
         pairs = [(self.plain(one.query), self.plain(doc.text)) for one in questions for doc in one.docs]
         end = [self._loaded.tokenizer.eos_token_id] if self.closed else []

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.encoders import Encoded, pooled, run_encoder
 from pyterrier_llmrank.models.hf.rendering import LocalReader
+from pyterrier_llmrank.models.hf.replicas import pick
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.embedded import PseudoQuery
 from pyterrier_llmrank.prompts.truncation import fit
 from pyterrier_llmrank.vectors import CandidateEncoder, Candidates, remembered, with_width
+
+from .limits import check_limits
 
 END = "<|endoftext|>"  # closes a document; the prompt is pooled at its own last token (Alibaba-NLP/E2Rank, src/eval.py)
 
@@ -52,8 +54,7 @@ class E2Rank(LocalReader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shown < 1:
-            raise ConfigurationError(f"shown must be at least 1 document, got {self.shown}")
+        check_limits(self, "shown", unit="document")
 
     @property
     def gives(self) -> Evidence:
@@ -99,10 +100,7 @@ class E2Rank(LocalReader):
         if not docs:
             return [Answer(np.empty(0), Usage()) for _ in questions]
         inputs = self._inputs(questions)
-        with self._loaded.held():
-            states = run_encoder(
-                self._loaded, inputs, self._budget, lambda out, mask: pooled(out.last_hidden_state, mask, "last")
-            )
+        states = self._states(inputs)
         found = self._candidates(docs)
         vectors = _unit(with_width(found, states.shape[1], f"E2Rank({self.name!r})", m=1)[:, 0])
         places = {doc: place for place, doc in enumerate(docs)}
@@ -117,6 +115,18 @@ class E2Rank(LocalReader):
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone; without documents' vectors, which are made once."""
         return [one.usage for one in weightless(self)._inputs(questions)]
+
+    def _states(self, inputs: Sequence[Encoded]) -> NDArray[np.float64]:
+        """The state of each input's last token, (inputs, hidden)."""
+        rows = self._spread(
+            [one.ids for one in inputs],
+            lambda on, budget, some: [
+                *run_encoder(
+                    on, pick(inputs, some), budget, lambda out, mask: pooled(out.last_hidden_state, mask, "last")
+                )
+            ],
+        )
+        return np.stack(rows)
 
     def _inputs(self, questions: Sequence[Question]) -> list[Encoded]:
         """The pseudo-query of each question."""

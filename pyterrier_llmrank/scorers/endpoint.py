@@ -16,6 +16,7 @@ from pyterrier_llmrank.models.http.remote import Remote
 from pyterrier_llmrank.models.http.wire import cut
 
 from .alone import Alone, regrouped
+from .limits import check_limits
 
 
 class Interface(NamedTuple):
@@ -78,8 +79,7 @@ class RerankEndpoint(Alone, Remote):
         super().__post_init__()
         if self.api not in INTERFACES:
             raise ConfigurationError(f"api must be one of {', '.join(map(repr, INTERFACES))}, got {self.api!r}")
-        if self.docs_per_request < 1:
-            raise ConfigurationError(f"docs_per_request must be at least 1, got {self.docs_per_request}")
+        check_limits(self, "docs_per_request", unit="document")
 
     def load(self) -> None:
         """Asks about one document, so that whatever is wrong with the server is said before a run."""

@@ -12,9 +12,12 @@ import numpy as np
 
 from pyterrier_llmrank.core import Answer, Doc, Evidence, Question, Usage, from_order
 from pyterrier_llmrank.errors import ModelError
+from pyterrier_llmrank.models.hf.batching import Budget
 from pyterrier_llmrank.models.hf.emitting import Order, emit
 from pyterrier_llmrank.models.hf.heads import Kind
+from pyterrier_llmrank.models.hf.loading import Loaded
 from pyterrier_llmrank.models.hf.rendering import LocalReader
+from pyterrier_llmrank.models.hf.replicas import pick
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.models.hf.writing import pad_token
 from pyterrier_llmrank.prompts.embedded import PLACEHOLDER, EmbeddedPrompt
@@ -138,8 +141,12 @@ class PERank(LocalReader):
         found = self._candidates(docs)
         items = self._items(questions, docs, found)
         charges = dict(zip(docs, (one.usage for one in found), strict=True))
-        with self._loaded.held():
-            orders = emit(self._loaded, sequences, items, self._budget, pad_token(self._loaded))
+
+        def run(on: Loaded, budget: Budget, some: list[int]) -> list[Order]:
+            own = [items[place].to(on.device) for place in some]
+            return emit(on, pick(sequences, some), own, budget, pad_token(on))
+
+        orders = self._spread(sequences, run)
         made = []
         for one, (_, lost), ids, order in zip(questions, fitted, sequences, orders, strict=True):
             steps = (len(one.docs) - 1) * self.prompt.m

@@ -12,7 +12,8 @@ from pyterrier_llmrank.models import Permutation, Sampling
 from pyterrier_llmrank.models.base import Primitive
 from pyterrier_llmrank.prompts.base import ChoiceTemplate, Template, TextTemplate
 
-from .showing import SLACK, Item, Reply, Showing, check_tokens, drawing, replied
+from .limits import check_limits
+from .showing import SLACK, Item, Reply, Showing, drawing, replied
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,8 +46,7 @@ class Prompted(Showing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_tokens is not None:
-            check_tokens("Prompted", self.max_tokens)
+        check_limits(self, "max_tokens")
         if self.prompt.asks == "choices" and (self.max_tokens is not None or self.sampling is not None):
             raise ConfigurationError(
                 f"{self.prompt!r} reads probabilities and nothing is written, so max_tokens and sampling mean nothing; "

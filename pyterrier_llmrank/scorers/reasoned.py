@@ -14,7 +14,8 @@ from pyterrier_llmrank.models.base import Primitive
 from pyterrier_llmrank.prompts.base import ChoiceTemplate, Status, Template
 
 from .labels import Labelled
-from .showing import SLACK, Item, Reply, Showing, check_tokens, drawing, replied
+from .limits import check_limits
+from .showing import SLACK, Item, Reply, Showing, drawing, replied
 
 SENTENCES = re.compile(r".*(?:[.!?](?=\s|$)|[。！？])", re.DOTALL)  # noqa: RUF001 - sentences of any script
 
@@ -64,7 +65,7 @@ class Reasoned(Showing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_tokens("Reasoned", self.max_tokens)
+        check_limits(self, "max_tokens")
         if self.prompt.asks != "choices":
             raise ConfigurationError(
                 f"Reasoned reads labels after the reasoning, and {self.prompt!r} reads written answers: use "

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError, PromptTooLong
-from pyterrier_llmrank.models.hf.batching import in_batches
-from pyterrier_llmrank.models.hf.loading import Checkpoint
+from pyterrier_llmrank.errors import PromptTooLong
+from pyterrier_llmrank.models.hf.batching import Budget, in_batches
+from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded
 from pyterrier_llmrank.models.hf.rendering import LocalReader
 from pyterrier_llmrank.vectors import Candidates, DocCompressor, remembered, with_width
 
 from .alone import Alone
+from .limits import check_limits
 
 if TYPE_CHECKING:
     from pyterrier_llmrank.networks.compressed import VectorReader
@@ -56,8 +57,7 @@ class RRK(Alone, LocalReader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_query_tokens is not None and self.max_query_tokens < 1:
-            raise ConfigurationError(f"max_query_tokens must be at least 1 token, got {self.max_query_tokens}")
+        check_limits(self, "max_query_tokens")
 
     def _checkpoint(self) -> Checkpoint:
         """The decoder; the folder's other parts go around it."""
@@ -79,15 +79,22 @@ class RRK(Alone, LocalReader):
         return remembered(self.encoder if self.vectors is None else self.vectors)
 
     @cached_property
-    def network(self) -> VectorReader:
-        """The decoder with its score, in evaluation mode."""
+    def _readers(self) -> dict[Loaded, VectorReader]:
+        """The decoder with its score on every device, in evaluation mode."""
         from pyterrier_llmrank.networks.compressed import VectorReader
 
-        return VectorReader.load(Path(self._checkpoint().name), self._loaded.network).eval().requires_grad_(False)
+        folder = Path(self._checkpoint().name)
+        decoders = [replica.loaded for replica in self._replicas]
+        return {on: VectorReader.load(folder, on.network).eval().requires_grad_(False) for on in decoders}
+
+    @property
+    def network(self) -> VectorReader:
+        """The decoder with its score, in evaluation mode; of several devices, on the first."""
+        return self._readers[self._loaded]
 
     def load(self) -> None:
         """Loads the decoder, and what gives the vectors."""
-        self.network  # noqa: B018 - a cached property
+        self._readers  # noqa: B018 - a cached property
         self._candidates.load()
 
     def identity(self) -> object:
@@ -106,12 +113,18 @@ class RRK(Alone, LocalReader):
         stacked = with_width(found, width, f"RRK({self.name!r})") if docs else np.empty((0, 0, 0), np.float32)
         places = {doc: place for place, doc in enumerate(docs)}
         charges = dict(zip(docs, (one.usage for one in found), strict=True))
+        read = self._queries(questions, stacked.shape[1])
+        own = [stacked[[places[doc] for doc in one.docs]] for one in questions]
+        work = [
+            [*ids, *[0] * (vectors.shape[0] * vectors.shape[1])] for ids, vectors in zip(read, own, strict=True)
+        ]  # positions
+        scores = self._spread(
+            work, lambda on, budget, some: [self._scores(on, budget, read[place], own[place]) for place in some]
+        )
         answers = []
-        for one, ids in zip(questions, self._queries(questions, stacked.shape[1]), strict=True):
-            vectors = stacked[[places[doc] for doc in one.docs]]
-            own = Usage(calls=1, prompt_tokens=len(ids) + vectors[..., 0].size) if one.docs else Usage()
-            cost = sum((charges.pop(doc, Usage()) for doc in one.docs), own)
-            answers.append(Answer(self._scores(ids, vectors), cost))
+        for one, positions, found_scores in zip(questions, work, scores, strict=True):
+            spent = Usage(calls=1, prompt_tokens=len(positions)) if one.docs else Usage()
+            answers.append(Answer(found_scores, sum((charges.pop(doc, Usage()) for doc in one.docs), spent)))
         return answers
 
     def queries(self, texts: Sequence[str]) -> list[list[int]]:
@@ -135,17 +148,17 @@ class RRK(Alone, LocalReader):
             read.append(kept)
         return read
 
-    def _scores(self, ids: list[int], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _scores(self, on: Loaded, budget: Budget, ids: list[int], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores of the documents of one query, from their vectors, (documents, m, hidden)."""
         import torch
 
         scores = np.empty(len(vectors))
-        query = torch.tensor(ids, device=self._loaded.device)
-        own = torch.from_numpy(vectors).to(self._loaded.device)
+        query = torch.tensor(ids, device=on.device)
+        own = torch.from_numpy(vectors).to(on.device)
 
         def work(batch: list[int]) -> None:
-            with self._loaded.held(), torch.inference_mode():
-                scores[batch] = self.network.of_query(query, own[batch]).double().cpu().numpy()
+            with torch.inference_mode():
+                scores[batch] = self._readers[on].of_query(query, own[batch]).double().cpu().numpy()
 
-        in_batches([len(ids) + vectors.shape[1]] * len(vectors), [1] * len(vectors), self._budget, work)
+        in_batches([len(ids) + vectors.shape[1]] * len(vectors), [1] * len(vectors), budget, work)
         return scores

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.batching import Budget, in_batches, plan_in_order
 from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder
 from pyterrier_llmrank.models.hf.loaded import Loaded
 from pyterrier_llmrank.models.hf.weightless import weightless
 
 from .alone import regrouped
+from .limits import check_limits
 
 if TYPE_CHECKING:
     from pyterrier_llmrank.models.hf.own import Own
@@ -57,10 +57,7 @@ class SetEncoder(LocalEncoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_query_tokens", "max_doc_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1 token, got {value}")
+        check_limits(self, "max_query_tokens", "max_doc_tokens")
 
     @property
     def gives(self) -> Evidence:
@@ -95,7 +92,7 @@ class SetEncoder(LocalEncoder):
         """One answer per question; each question's documents see one another, and no other's."""
         if not questions:
             return []
-        inputs = self._inputs(questions)
+        inputs = self.inputs(questions)
 
         def run(on: Loaded, budget: Budget, places: list[int]) -> list[list[float]]:
             scores: dict[int, list[float]] = {}
@@ -112,10 +109,10 @@ class SetEncoder(LocalEncoder):
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
         """What questions would cost, by the tokenizer alone: no weights are loaded."""
-        inputs = weightless(self)._inputs(questions)
+        inputs = weightless(self).inputs(questions)
         return [sum((one.usage for one in own), Usage()) for own in inputs]
 
-    def _inputs(self, questions: Sequence[Question]) -> list[list[Encoded]]:
+    def inputs(self, questions: Sequence[Question]) -> list[list[Encoded]]:
         """What is read for each document of each question."""
         pairs = [(self.plain(one.query), self.plain(doc.text)) for one in questions for doc in one.docs]
         read = iter(self._format([query for query, _ in pairs], [text for _, text in pairs]))

@@ -19,6 +19,7 @@ from pyterrier_llmrank.prompts.truncation import fit
 from pyterrier_llmrank.seeds import derived
 
 from .labels import Labelled, read_labels
+from .limits import check_limits
 
 SLACK = 8  # tokens that an answer may take beyond what was expected
 LITTLE = 1e-3  # of the probability on all labels together: the model answers something else
@@ -62,8 +63,7 @@ class Showing:
         probed = is_probed(self.model)
         if not probed and getattr(self.model, "can", None) is None:
             raise ConfigurationError(f"{self.model!r} is not a model: pass one such as HFModel('Qwen/Qwen3-0.6B')")
-        if self.max_doc_tokens is not None and self.max_doc_tokens < 1:
-            raise ConfigurationError(f"max_doc_tokens must be at least 1, got {self.max_doc_tokens}")
+        check_limits(self, "max_doc_tokens")
         if not probed:
             self._check_primitives()
 
@@ -162,16 +162,6 @@ def is_probed(model: object) -> bool:
     """Whether what a model can do is not known before its server was asked; also of one that is wrapped."""
     inner = getattr(model, "inner", None)
     return bool(getattr(model, "probed", False)) or (inner is not None and is_probed(inner))
-
-
-def check_tokens(owner: str, max_tokens: int) -> None:
-    """Whether an answer may have any token.
-
-    Raises:
-        ConfigurationError: It may not.
-    """
-    if max_tokens < 1:
-        raise ConfigurationError(f"{owner} needs max_tokens of at least 1, got {max_tokens}")
 
 
 def drawing(sampling: Sampling | None, seed: int, items: Sequence[Item]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pyterrier_llmrank.middleware.store import store
 from pyterrier_llmrank.models import ChoiceScores
 
 WORDS = 60
+SCORES = np.random.default_rng(0).normal(size=20)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Free:
     can = frozenset({"choices"})
 
     def __call__(self, questions):
-        return [Answer(np.arange(len(question.docs), dtype=float), Usage(1, 100)) for question in questions]
+        return [Answer(SCORES[: len(question.docs)], Usage(1, 100)) for question in questions]
 
     def choices(self, prompts, labels):
         return [ChoiceScores(np.array([-0.1, -2.3]), np.zeros(2, dtype=bool), Usage(1, 100)) for _ in prompts]

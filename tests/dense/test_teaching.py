@@ -16,6 +16,7 @@ from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.mini import MiniCollection
 from pyterrier_llmrank.models.hf.sentence import Settings
 from pyterrier_llmrank.training.data import TrainingList
+from pyterrier_llmrank.training.learners import BiEncoderLearner
 from pyterrier_llmrank.training.settings import Training
 
 pytest.importorskip("pyterrier_dr")
@@ -76,6 +77,33 @@ def test_it_learns_to_score_as_its_teacher_does(base, tmp_path):
     np.testing.assert_array_equal(again.encoder.encode_docs(["a b"]), dense.encoder.encode_docs(["a b"]))
 
 
+def test_stopped_while_it_learns_it_ends_as_if_it_never_was(base, tmp_path, monkeypatch):
+    teaching = Teaching(depth=20, training=replace(QUICK, steps=6, checkpoint_every=2))
+    made = {}
+    for name, stop in (("whole", None), ("stopped", 5)):
+        dense, calls = retriever(base, tmp_path, teaching=teaching, index=None, folder=tmp_path / name), []
+        with monkeypatch.context() as broken:
+            whole = BiEncoderLearner.learn
+
+            def learn(own, lists, backward, *, stop=stop, calls=calls, whole=whole):
+                calls.append(1)
+                if len(calls) == stop:
+                    raise KeyboardInterrupt
+                return whole(own, lists, backward)
+
+            broken.setattr(BiEncoderLearner, "learn", learn)
+            if stop:
+                with pytest.raises(KeyboardInterrupt):
+                    dense.distill(Overlap(), TRAIN)
+                assert dense.model == base  # not half taught
+        if stop:
+            dense = retriever(base, tmp_path, teaching=teaching, index=None, folder=tmp_path / name)
+        dense.distill(teacher := Overlap(), TRAIN)
+        assert teacher.asked == (0 if stop else 6)
+        made[name] = dense.encoder.encode_docs(["the cat", "No"])
+    np.testing.assert_array_equal(made["whole"], made["stopped"])
+
+
 def test_an_index_made_before_is_not_used_with_what_was_learnt(base, tmp_path):
     dense = retriever(base, tmp_path, teaching=Teaching(depth=60, training=QUICK), num_results=10)
     dense.index(DOCS)
@@ -108,10 +136,18 @@ def test_the_query_side_alone_learns_on_the_index_as_it_is(base, tmp_path):
     assert dense.reuse_index and dense.model == str(tmp_path / "taught")
     assert known[known["label"] > 0].merge(dense(TOPICS), on=["qid", "docno"])["rank"].mean() < place - 3
     np.testing.assert_array_equal(dense.flex().np_vecs(), vectors)
-    with pytest.raises(ConfigurationError, match=r"trained by judgments: use fit\(topics, qrels\)"):
-        retriever(base, tmp_path, teaching=teaching).distill(Overlap(), TRAIN)
     with pytest.raises(InputError, match="none of 6 topics has a relevant document"):
         retriever(base, tmp_path, teaching=teaching).fit(TRAIN, QRELS.assign(label=0))
+
+
+def test_a_teacher_also_teaches_the_query_side_alone(base, tmp_path):
+    training = replace(QUICK, steps=30)
+    teaching = Teaching(depth=60, query_side=True, training=training, loss="kl_divergence")
+    dense = retriever(base, tmp_path, teaching=teaching, num_results=60).index(DOCS)
+    before = agreement(dense)
+    dense.distill(Overlap(), TRAIN, VALID)
+    assert dense.reuse_index and agreement(dense) > before + 0.1
+    assert all(0 <= row["measure"] <= 1 for row in dense.history if "measure" in row)
 
 
 def test_what_cannot_be_learnt_from_is_said(base, tmp_path):

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import transformers
 from attending import KINDS, attentions, checkpoint, sentencepiece
+from replicated import copies_used
 from shared_data import shared
 from tiny import CHATML, byte_tokenizer, encoder_decoder, local
 from tokenizers import normalizers
 
 from pyterrier_llmrank.core import Message, Prompt
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong, Unsupported
+from pyterrier_llmrank.models import HFModel
 from pyterrier_llmrank.models.hf import rows as rows_module
 
 TEXT = "Read this. One: the cat sat on the mat. Two: é 中 🙂 snow. Three: x. Now tell me about "
@@ -334,3 +336,15 @@ def test_the_way_of_writing_turns_is_told_by_the_tokenizer(folder, tmp_path):
 
 def test_the_number_of_heads_is_told(model):
     assert model.attention_heads == (4, 4) and "attention" in model.can
+
+
+def test_several_devices_share_out_the_beginnings(folder):
+    texts = [f"{i} {TEXT}" for i in range(4)]
+    spans = [[(a + 2, b + 2) for a, b in SPANS]] * 4
+    asked = {"rows": [(ROWS[0] + 2, None)] * 4, "spans": spans, "by_head": True}
+    prompts = [raw(text + "cats") for text in texts]
+    alone = local(folder).attention(prompts, **asked)
+    shared = HFModel(folder, device=("cpu", "cpu"), dtype="float32")
+    used = copies_used(shared)
+    assert_alike(alone, shared.attention(prompts, **asked, slowly=True), atol=1e-5)
+    assert sorted(used) == [0, 1]

@@ -349,8 +349,8 @@ def test_models_without_attention_are_refused():
     ("told", "said"),
     [
         ({"order": "random"}, "order must be 'reversed' or 'input', got 'random'"),
-        ({"max_words": 0}, "max_words must be at least 1 or None"),
-        ({"max_doc_tokens": 0}, "max_doc_tokens must be at least 1 or None"),
+        ({"max_words": 0}, "max_words must be at least 1 word, got 0"),
+        ({"max_doc_tokens": 0}, "max_doc_tokens must be at least 1 token, got 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(told, said, model):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from replicated import copies_used
 from tiny import CHATML, byte_tokenizer
 from vector_models import Hashed, Refusing, embedder
 
@@ -154,3 +155,14 @@ def test_it_is_a_value_that_gives_an_order(model):
     assert eval(repr(scorer)) == scorer != local(model, shown=4) and scorer.gives == Evidence.ORDER
     assert fingerprint(scorer) != fingerprint(local(model, shown=4)) and scorer.max_docs is None
     assert scorer.encoder.suffix == END and scorer.encoder.pooling == "last" and scorer.encoder.max_words == 6
+
+
+def test_several_devices_share_out_the_questions(model):
+    asked = [Question(f"where {i}", tuple(Doc(str(j), f"cat {i} {j}") for j in range(3))) for i in range(4)]
+    alone = local(model)(asked)
+    shared = local(model, device=("cpu", "cpu"))
+    used = copies_used(shared)
+    for one, other in zip(alone, shared(asked), strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        assert one.usage == other.usage
+    assert sorted(used) == [0, 1]

@@ -383,8 +383,8 @@ def test_a_prompt_of_another_kind_is_refused(t5):
     [
         ({"head": "q"}, "lacks {query}"),
         ({"tail": "t"}, "lacks {text}"),
-        ({"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
-        ({"max_doc_tokens": 0}, "max_doc_tokens must be at least 1, got 0"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1 token, got 0"),
+        ({"max_doc_tokens": 0}, "max_doc_tokens must be at least 1 token, got 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(t5, arguments, message):

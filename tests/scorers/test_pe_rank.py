@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from replicated import copies_used
 from shared_data import shared
 from tiny import CHATML, byte_tokenizer, decoder
 from vector_models import Hashed, Refusing, pe_rank_checkpoint, pe_rank_tokenizer
@@ -299,3 +300,13 @@ def test_it_is_a_value_whose_answers_do_not_depend_on_where_vectors_are_kept(che
     assert eval(repr(scorer)) == scorer != PERank(checkpoint)
     one, two = (local(checkpoint, vectors=v) for v in (Remembered(Hashed()), Stored(Hashed(), tmp_path / "v.sqlite")))
     assert fingerprint(one) == fingerprint(two) != fingerprint(local(checkpoint, vectors=Hashed(m=2)))
+
+
+def test_several_devices_share_out_the_questions(checkpoint):
+    alone = local(checkpoint).emitted(QUESTIONS)
+    shared = local(checkpoint, device=("cpu", "cpu"))
+    used = copies_used(shared)
+    for one, other in zip(alone, shared.emitted(QUESTIONS), strict=True):
+        assert (one.order.items, one.usage) == (other.order.items, other.usage)
+        np.testing.assert_allclose(one.order.logits, other.order.logits, atol=1e-4)
+    assert sorted(used) == [0, 1]

@@ -363,7 +363,7 @@ def test_what_is_no_model_is_refused():
 
 @pytest.mark.parametrize("cap", [0, -3])
 def test_max_doc_tokens_below_one_is_refused(cap):
-    with pytest.raises(ConfigurationError, match=f"max_doc_tokens must be at least 1, got {cap}"):
+    with pytest.raises(ConfigurationError, match=f"max_doc_tokens must be at least 1 token, got {cap}"):
         Prompted(YesNo(), FakeModel(), cap)
 
 

@@ -132,7 +132,11 @@ def test_a_real_model_reasons_and_answers(tmp_path):
     ("build", "error", "message"),
     [
         (lambda: Reasoned(ListPrompt(), HashModel()), ConfigurationError, "use Prompted with max_tokens=8192"),
-        (lambda: Reasoned(YesNo(), HashModel(), max_tokens=0), ConfigurationError, "max_tokens of at least 1"),
+        (
+            lambda: Reasoned(YesNo(), HashModel(), max_tokens=0),
+            ConfigurationError,
+            "max_tokens must be at least 1 token",
+        ),
         (lambda: Reasoned(YesNo(), HashModel(), closing=" "), ConfigurationError, "closing must end"),
         (lambda: Reasoned(YesNo(), HashModel(can=frozenset({"choices"}))), Unsupported, "asks for 'generate'"),
         (lambda: Stepped(ListPrompt(), HashModel()), ConfigurationError, "about one document that reads two labels"),
@@ -241,7 +245,7 @@ def test_arguments_of_written_answers_are_refused_where_nothing_is_written(told)
 
 
 def test_no_token_is_no_answer():
-    with pytest.raises(ConfigurationError, match="at least 1, got 0"):
+    with pytest.raises(ConfigurationError, match="at least 1 token, got 0"):
         Prompted(ListPrompt(), HashModel(), max_tokens=0)
 
 

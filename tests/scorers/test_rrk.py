@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from replicated import copies_used
 from tiny import BOS, STOP, byte_tokenizer, settings
 from vector_models import Hashed, Refusing
 
@@ -205,3 +206,14 @@ def test_it_is_a_value_that_scores_each_document_alone(folder):
     scorer = local(folder, max_query_tokens=5)
     assert eval(repr(scorer)) == scorer != local(folder) and fingerprint(scorer) != fingerprint(local(folder))
     assert (scorer.gives, scorer.max_docs) == (Evidence.SCORE, None)
+
+
+def test_several_devices_share_out_the_questions(folder):
+    asked = [Question(f"where {i}", tuple(Doc(str(j), f"cat {i} {j}") for j in range(3))) for i in range(4)]
+    alone = local(folder)(asked)
+    shared = local(folder, device=("cpu", "cpu"))
+    used = copies_used(shared)
+    for one, other in zip(alone, shared(asked), strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        assert one.usage == other.usage
+    assert sorted(used) == [0, 1]

@@ -109,12 +109,22 @@ class Attends(Local):
         results: dict[int, Attended] = {}
         batches = [batch for group in groups.values() for batch in self._batches(group, asked)]
 
-        def work(places: list[int]) -> None:
-            for place in places:
-                results.update(self._attended(batches[place], asked, chosen, by_head=by_head, slowly=slowly))
-
         lengths = [len(asked[batch[0][0]].ids) for batch in batches]
-        in_batches(lengths, [1] * len(batches), Budget(1, 1), work)  # one at a time
+
+        def run(on: Loaded, _: Budget, places: list[int]) -> list[dict[int, Attended]]:
+            found: dict[int, dict[int, Attended]] = {}
+
+            def work(some: list[int]) -> None:
+                for at in some:
+                    batch = batches[places[at]]
+                    found[at] = _attended(on, batch, asked, chosen, by_head=by_head, slowly=slowly)
+
+            own = [lengths[place] for place in places]
+            in_batches(own, [1] * len(own), Budget(1, 1), work)  # one at a time
+            return [found[at] for at in range(len(places))]
+
+        for found in self._spread([asked[batch[0][0]].ids for batch in batches], run):
+            results.update(found)
         order = order_of(heads, chosen) if by_head else None
         return [_reordered(results[item], order) for item in range(len(prompts))]
 
@@ -141,29 +151,6 @@ class Attends(Local):
             tokens += own
         return batches
 
-    def _attended(
-        self, batch: list[list[int]], asked: Sequence[Asked], heads: Heads, *, by_head: bool, slowly: bool
-    ) -> dict[int, Attended]:
-        """What is asked about prompts of one beginning."""
-        firsts = [asked[items[0]] for items in batch]
-        keys = sorted({key for items in batch for item in items for span in asked[item].spans for key in range(*span)})
-        place = {key: at for at, key in enumerate(keys)}
-        loaded, ends = self._loaded, [one.ending for one in firsts]
-        with loaded.held():
-            if slowly:
-                weights = [read_wholly(loaded, one.ids, one.rows, keys, heads, by_head=by_head) for one in firsts]
-            else:
-                weights = [*read_rows(loaded, firsts[0].beginning, ends, keys, heads, by_head=by_head).unbind(1)]
-        results = {}
-        for number, (items, found) in enumerate(zip(batch, weights, strict=True)):
-            rows = found.float().cpu().numpy() if by_head else found[0].float().cpu().numpy()
-            for copy, item in enumerate(items):
-                one = asked[item]
-                shared = len(one.ids) if copy else one.rows[0] if number and not slowly else 0
-                own = [rows[..., [place[key] for key in range(*span)]] for span in one.spans]
-                results[item] = Attended(own, one.places, Usage(1, len(one.ids), shared))
-        return results
-
     def _try(self, one: Asked) -> None:
         """Holds the quick way against the slow one, on a few tokens at first use.
 
@@ -183,6 +170,29 @@ class Attends(Local):
                 refuse(f"{name}: {error}")
         if not loaded.attends <= TOLERANCES.get(str(loaded.network.dtype), 0.0):
             refuse(f"weights of {name} would be off by {loaded.attends:.2g}")
+
+
+def _attended(
+    loaded: Loaded, batch: list[list[int]], asked: Sequence[Asked], heads: Heads, *, by_head: bool, slowly: bool
+) -> dict[int, Attended]:
+    """What is asked about prompts of one beginning."""
+    firsts = [asked[items[0]] for items in batch]
+    keys = sorted({key for items in batch for item in items for span in asked[item].spans for key in range(*span)})
+    place = {key: at for at, key in enumerate(keys)}
+    ends = [one.ending for one in firsts]
+    if slowly:
+        weights = [read_wholly(loaded, one.ids, one.rows, keys, heads, by_head=by_head) for one in firsts]
+    else:
+        weights = [*read_rows(loaded, firsts[0].beginning, ends, keys, heads, by_head=by_head).unbind(1)]
+    results = {}
+    for number, (items, found) in enumerate(zip(batch, weights, strict=True)):
+        rows = found.float().cpu().numpy() if by_head else found[0].float().cpu().numpy()
+        for copy, item in enumerate(items):
+            one = asked[item]
+            shared = len(one.ids) if copy else one.rows[0] if number and not slowly else 0
+            own = [rows[..., [place[key] for key in range(*span)]] for span in one.spans]
+            results[item] = Attended(own, one.places, Usage(1, len(one.ids), shared))
+    return results
 
 
 def _difference(loaded: Loaded, ids: tuple[int, ...], heads: Heads) -> float:

@@ -166,7 +166,7 @@ def run_encoder(
     if not inputs:
         return np.empty((0, 0))
     lengths = [len(one.ids) for one in inputs]
-    pad = _pad_token(loaded, inputs)
+    pad = pad_token(loaded, inputs)
 
     def difference() -> float:
         order = sorted(range(len(inputs)), key=lambda item: lengths[item])
@@ -192,15 +192,23 @@ def _run(
     """The same of one batch."""
     import torch
 
+    with torch.inference_mode():
+        return read_batch(loaded, inputs, pad, read, packed=packed).double().cpu().numpy()
+
+
+def read_batch(
+    loaded: Loaded, inputs: Sequence[Encoded], pad: int, read: Callable[[Any, Tensor], Tensor], *, packed: bool = False
+) -> Tensor:
+    """What ``read(output, mask)`` makes of one batch, (inputs, width), with gradients where they are on."""
     ids, mask = right_padded([one.ids for one in inputs], pad, loaded.device)
     arguments = {"input_ids": ids, "attention_mask": mask}
     if inputs[0].types:
         arguments["token_type_ids"] = right_padded([one.types for one in inputs], 0, loaded.device)[0]
-    with torch.inference_mode(), unpadded(loaded, mask) if packed else nullcontext():
-        return read(loaded.network(**arguments), mask).double().cpu().numpy()
+    with unpadded(loaded, mask) if packed else nullcontext():
+        return read(loaded.network(**arguments), mask)
 
 
-def _pad_token(loaded: Loaded, inputs: Sequence[Encoded]) -> int:
+def pad_token(loaded: Loaded, inputs: Sequence[Encoded]) -> int:
     """An id that no input ends with, made known to the network; the tokenizer's own where that will do."""
     last = {one.ids[-1] for one in inputs if one.ids}
     own = loaded.tokenizer.pad_token_id

@@ -97,14 +97,14 @@ def shorten(config: PretrainedConfig, layers: int, name: str) -> None:
 
 
 @contextmanager
-def quietly(layers: int | None) -> Iterator[None]:
-    """Loads without a report of the layers that were left out on purpose."""
+def quietly(partly: bool) -> Iterator[None]:
+    """Loads without a report of the weights that are there and not used, or not there, where this is on purpose."""
     from logging import ERROR
 
     from transformers.utils import logging
 
     before = logging.get_verbosity()
-    if layers is not None:
+    if partly:
         logging.set_verbosity(ERROR)
     try:
         yield

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pyterrier_llmrank.core import brief
 from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.nano import located
 
 from .batching import Budget
 from .heads import Kind
@@ -29,7 +30,7 @@ class Local:
     """A value that names weights; they load on first use, and equal checkpoints share them.
 
     Args:
-        name: A folder, or a name on the Hugging Face hub.
+        name: A folder, or a name on the Hugging Face hub; "llmrank-nano" comes with the package.
         revision: Branch, tag or commit on the hub.
         device: "cuda", "cuda:1", "mps" or "cpu"; the best there is by default. Several of one kind, such as
             ``("cuda:0", "cuda:1")``, hold a copy each, and share out the work.
@@ -75,8 +76,9 @@ class Local:
         for named in ("name", "adapter"):
             value = getattr(self, named)
             if isinstance(value, str | os.PathLike):
+                value = located(os.fspath(value))
                 path = os.path.expanduser(value)
-                object.__setattr__(self, named, path if os.path.isdir(path) else os.fspath(value))
+                object.__setattr__(self, named, path if os.path.isdir(path) else value)
         places = settled(self.device, self.device_map, self.quantization)
         for place, value in zip(("device", "device_map", "quantization"), places, strict=True):
             object.__setattr__(self, place, value)

@@ -60,7 +60,7 @@ def network_of(
         shorten(config, base.layers, base.name)
     # without adapter_kwargs transformers would ask the hub for an adapter
     own = {"config": config, "adapter_kwargs": {"local_files_only": local_files_only}, **shared, **manner}
-    with quietly(base.layers):
+    with quietly(base.layers is not None):
         try:
             return auto.from_pretrained(base.name, use_safetensors=True, **own)  # type: ignore[no-any-return]
         except OSError:

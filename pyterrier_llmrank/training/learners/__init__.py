@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from .adore import AdoreLearner
 from .bi_encoder import BiEncoderLearner
 from .contrasting import BiXSE, InfoNCE
+from .cross_encoder import CrossEncoderLearner
+from .decoder import Decoder
+from .lora import Lora
 from .named import LOSSES, Matryoshka
+from .questions import Question
+from .set_encoder import SetEncoderLearner
 from .vectors import Cadet, OfLists, VectorLoss, Vectors
 
-__all__ = ["LOSSES", "BiEncoderLearner", "BiXSE", "Cadet", "InfoNCE", "Matryoshka", "OfLists", "VectorLoss", "Vectors"]
+__all__ = [
+    "LOSSES",
+    "AdoreLearner",
+    "BiEncoderLearner",
+    "BiXSE",
+    "Cadet",
+    "CrossEncoderLearner",
+    "Decoder",
+    "InfoNCE",
+    "Lora",
+    "Matryoshka",
+    "OfLists",
+    "Question",
+    "SetEncoderLearner",
+    "VectorLoss",
+    "Vectors",
+]

@@ -59,7 +59,7 @@ def _stripped(line: str) -> str:
     while line != before:
         before = line
         line = _LABEL.sub("", _NUMBER.sub("", line)).strip()
-        for opening, closing in _PAIRS:
+        for opening, closing in map(tuple, _PAIRS):
             if len(line) > 1 and line[0] == opening and line[-1] == closing and opening not in line[1:-1]:
                 line = line[1:-1].strip()
         line = re.sub(r"^\*\*(.*?)\*\*", r"\1", line)

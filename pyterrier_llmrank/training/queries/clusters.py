@@ -12,6 +12,7 @@ from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.seeds import generator
 
 BLOCK = 4096  # documents whose distances are in memory at once
+SAME = 1e-12  # of the squared lengths of two vectors: a smaller squared distance is rounding
 
 
 class Clusters(NamedTuple):
@@ -86,17 +87,17 @@ def matrix(vectors: ArrayLike) -> Scores:
 
 def _spread(points: Scores, k: int, seed: int) -> Scores:
     """Centres, each drawn by its squared distance to the nearest of those before, (k, width)."""
-    rng = generator(seed, "k_means")
-    chosen = [int(rng.integers(len(points)))]
-    far = ((points - points[chosen[0]]) ** 2).sum(axis=1)
+    rng, norms = generator(seed, "k_means"), (points**2).sum(axis=1)
+    chosen, far = [int(rng.integers(len(points)))], np.full(len(points), np.inf)
     while len(chosen) < k:
+        last = chosen[-1]
+        away = norms + norms[last] - 2 * (points @ points[last])
+        far = np.minimum(far, np.where(away > SAME * (norms + norms[last]), away, 0.0))
         total = far.sum()
         if not total > 0:  # fewer different vectors than centres
             chosen += np.setdiff1d(np.arange(len(points)), chosen)[: k - len(chosen)].tolist()
             break
-        place = int(rng.choice(len(points), p=far / total))
-        chosen.append(place)
-        far = np.minimum(far, ((points - points[place]) ** 2).sum(axis=1))
+        chosen.append(int(rng.choice(len(points), p=far / total)))
     return points[chosen]
 
 
@@ -106,7 +107,7 @@ def _nearest(points: Scores, centroids: Scores) -> tuple[NDArray[np.intp], Score
     norms = (centroids**2).sum(axis=1)
     for start in range(0, len(points), BLOCK):
         block = points[start : start + BLOCK]
-        distances = norms - 2 * block @ centroids.T  # (block, clusters), less the document's own norm
+        distances = norms - 2 * (block @ centroids.T)  # (block, clusters), less the document's own norm
         labels[start : start + BLOCK] = nearest = distances.argmin(axis=1)
         far[start : start + BLOCK] = distances[np.arange(len(block)), nearest] + (block**2).sum(axis=1)
     return labels, far

@@ -1,0 +1,205 @@
+"""``Decoder``: trains a language model to rerank, on the prompts that it is asked with at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.models.hf.loading import Checkpoint
+from pyterrier_llmrank.models.hf.prefixes import common_prefix
+from pyterrier_llmrank.models.hf.pretrained import network_of, tokenizer_of
+from pyterrier_llmrank.models.hf.text import Rendered, TextSide
+from pyterrier_llmrank.prompts.base import ChoiceTemplate
+from pyterrier_llmrank.prompts.listwise import BETWEEN
+from pyterrier_llmrank.training.data import TrainingList
+from pyterrier_llmrank.training.learner import Micro
+from pyterrier_llmrank.training.losses import IGNORED, first_joint, importance_weighted, language_modelling
+
+from .lora import Lora
+from .questions import Question, written
+from .showing import Shown, mask_of, prompts, show, targets_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+BEFORE = 4  # positions before an answer that are read too: labels may merge with the end of the prompt
+
+
+class Decoder(Micro):
+    """A decoder that learns to answer ranking prompts.
+
+    ``Decoder("Qwen/Qwen3-0.6B", Question(YesNo(), binary_cross_entropy))`` is supervised learning of yes and no;
+    ``Question(YesNo())`` on the order of a pairwise teacher is Instruction Distillation, on any order permutation
+    distillation; ``Question(ListPrompt("letters"), learns="both")`` is FIRST; ``Question(ListPrompt())`` teaches to
+    write an order out, with ``early=True`` weighted as full ranking does. Of several questions each list is asked all,
+    and their losses add up by weight.
+
+    Args:
+        name: The checkpoint to start from: a folder, or a name on the hub.
+        questions: One or several.
+        lora: Low-rank adapters that are trained; all weights by default.
+        tokens: Whose vectors are trained: ids, or "all" or "none". A head that is tied to them learns as they do.
+        chat: Whether the tokenizer's chat template is used; by default where there is one.
+        micro: Lists that are read at once.
+
+    Raises:
+        ConfigurationError: No question, a token that there is not, or an encoder-decoder.
+        MissingExtra: ``lora`` without peft.
+
+    Reference:
+        Zhang et al., 2025 (Qwen3-Reranker), for yes and no; Sun et al., 2023 (permutation distillation; Instruction
+        Distillation); Reddy et al., 2024 (FIRST); Liu et al., 2025 (full ranking).
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        questions: Question | Sequence[Question],
+        *,
+        lora: Lora | None = None,
+        tokens: Collection[int] | Literal["all", "none"] = "all",
+        chat: bool | None = None,
+        micro: int | None = None,
+    ) -> None:
+        super().__init__(micro)
+        self.questions = (questions,) if isinstance(questions, Question) else tuple(questions)
+        if not self.questions:
+            raise ConfigurationError("a Decoder needs at least one Question to be asked")
+        self.name, self.lora, self.tokens = str(name), lora, tokens
+        base = Checkpoint(self.name)
+        self.tokenizer = tokenizer_of(base, None, local_files_only=False)
+        network = network_of("language", base, None, {"dtype": torch.float32}, local_files_only=False)
+        if network.config.is_encoder_decoder:
+            raise ConfigurationError(f"{name} is an encoder-decoder; a Decoder trains decoders alone")
+        self.side = TextSide(self.tokenizer, encoder_decoder=False, chat=chat, thinking=False)
+        _train_tokens(network, tokens)
+        self.network: nn.Module = network if lora is None else lora.on(network)
+
+    def __repr__(self) -> str:
+        told = [repr(self.name), *map(repr, self.questions)]
+        told += [f"lora={self.lora!r}"] if self.lora else []
+        if self.tokens != "all":
+            told.append(f"tokens={self.tokens!r}" if self.tokens == "none" else f"tokens=<{len(self.tokens)} of them>")
+        return f"Decoder({', '.join(told)})"
+
+    def loss(self, lists: Sequence[TrainingList]) -> Tensor:
+        """The questions' losses, each a mean over lists, added up by weight."""
+        return torch.stack([question.weight * self.loss_of(question, lists) for question in self.questions]).sum()
+
+    def loss_of(self, question: Question, lists: Sequence[TrainingList]) -> Tensor:
+        """One question's loss, a scalar; documents are drawn by torch's random state."""
+        shown = show(question, lists, self.side)
+        if question.writes:
+            return self._written(question, shown)
+        return question.loss(self.scores(question, shown), *self._beside(shown))
+
+    def scores(self, question: Question, shown: Sequence[Shown]) -> Tensor:
+        """Scores by labels of the documents shown, (lists, docs), 0 behind a shorter list."""
+        template = cast(ChoiceTemplate, question.prompt)
+        alone = template.max_docs == 1
+        items = [(one.query, texts) for one in shown for texts in ([[t] for t in one.texts] if alone else [one.texts])]
+        rendered = [self.side.render(one) for one in prompts(question, items, self.side)]
+        rows, labels = [], []
+        for one, ids, (_, texts) in zip(rendered, self.side.prompts(rendered), items, strict=True):
+            told = self.side.labels(one, template.options(len(texts)))
+            rows.append(ids[: len(ids) - told.dropped] + told.shared)
+            labels.append(told.ids)
+        logits = self._logits(rows, 1)[:, 0]
+        found = [question.read(row[ids]) for row, ids in zip(logits, labels, strict=True)]
+        if alone:
+            found = list(torch.cat(found).split([len(one.texts) for one in shown]))
+        return pad_sequence(found, batch_first=True)
+
+    def save(self, folder: Path) -> None:
+        """The weights, or the adapter alone, with the tokenizer: what ``HFModel`` loads."""
+        network: Any = self.network if self.lora is None else self.lora.whole(self.network)
+        network.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _written(self, question: Question, shown: Sequence[Shown]) -> Tensor:
+        """The loss of an order that is written out; with FIRST also of the labels where it begins."""
+        asked = prompts(question, [(one.query, one.texts) for one in shown], self.side)
+        rendered = [self.side.render(one) for one in asked]
+        answers = [written(question, one.order).removeprefix(it.answer) for one, it in zip(shown, asked, strict=True)]
+        bases = self.side.prompts(rendered)
+        rows = self.side.prompts(rendered, [one.glue + text for one, text in zip(rendered, answers, strict=True)])
+        end = self.tokenizer.eos_token_id
+        rows = rows if end is None else [[*row, end] for row in rows]
+        told = [row[common_prefix(base, row) :] for base, row in zip(bases, rows, strict=True)]
+        logits = self._logits(rows, max(map(len, told)) + BEFORE)
+        width = logits.shape[1]
+        wanted = [[IGNORED] * (width - len(answer)) + answer for answer in told]
+        labels = torch.tensor(wanted, device=logits.device)
+        if question.scores:
+            ends = [width - len(row) + len(base) for base, row in zip(bases, rows, strict=True)]
+            return self._jointly(question, rendered, shown, ends, logits, labels)
+        if not question.early:
+            return language_modelling(logits, labels)
+        return importance_weighted(logits, labels, self._ranks(told, labels))
+
+    def _jointly(
+        self,
+        question: Question,
+        rendered: Sequence[Rendered],
+        shown: Sequence[Shown],
+        ends: Sequence[int],
+        logits: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """FIRST's loss; labels are read where inference reads them, by the ends of prompts within ``logits``."""
+        template = cast(ChoiceTemplate, question.prompt)
+        told = [self.side.labels(one, template.options(len(it.texts))) for one, it in zip(rendered, shown, strict=True)]
+        places = [end - one.dropped + len(one.shared) - 1 for end, one in zip(ends, told, strict=True)]
+        tokens = pad_sequence([torch.tensor(one.ids) for one in told], batch_first=True).to(logits.device)
+        positions = torch.tensor(places, device=logits.device)
+        return first_joint(logits, labels, tokens, *self._beside(shown), positions=positions)
+
+    def _ranks(self, told: Sequence[Sequence[int]], labels: Tensor) -> Tensor:
+        """The rank that each label is about, from 1; 0 for separators and where nothing is to be predicted."""
+        ranks = torch.zeros_like(labels)
+        for place, answer in enumerate(told):
+            between = torch.tensor([BETWEEN.strip() in self.tokenizer.decode([token]) for token in answer])
+            found = torch.where(between, 0, 1 + between.cumsum(dim=0))
+            ranks[place, labels.shape[1] - len(answer) :] = found.to(labels.device)
+        return ranks
+
+    def _logits(self, rows: Sequence[Sequence[int]], keep: int) -> Tensor:
+        """Logits of the last positions of each row, (rows, at most ``keep``, vocabulary); rows are padded in front."""
+        device, longest = next(self.network.parameters()).device, max(map(len, rows))
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        kept = min(keep, longest)
+        found: Tensor = self.network(
+            input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False, logits_to_keep=kept
+        ).logits
+        return found
+
+    def _beside(self, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
+        """Targets and mask, where the network is."""
+        device = next(self.network.parameters()).device
+        return targets_of(shown).to(device), mask_of(shown).to(device)
+
+
+def _train_tokens(network: PreTrainedModel, tokens: Collection[int] | Literal["all", "none"]) -> None:
+    """Lets the vectors of some tokens alone be trained.
+
+    Raises:
+        ConfigurationError: There is no such token.
+    """
+    weight: Tensor = network.get_input_embeddings().weight  # type: ignore[assignment]
+    if isinstance(tokens, str):
+        weight.requires_grad_(tokens == "all")
+        return
+    if outside := [token for token in tokens if not 0 <= token < len(weight)]:
+        raise ConfigurationError(f"tokens are 0 to {len(weight) - 1} here, got {outside[0]}")
+    kept = torch.zeros(len(weight), 1)
+    kept[list(tokens)] = 1.0
+    weight.register_hook(lambda gradient: gradient * kept.to(gradient.device))

@@ -1,0 +1,101 @@
+"""Shows training lists in prompts, as inference would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from pyterrier_llmrank.core import Prompt
+from pyterrier_llmrank.models.hf.text import TextSide
+from pyterrier_llmrank.prompts.truncation import fit
+from pyterrier_llmrank.training.data import TrainingList
+
+from .questions import Question
+
+
+class Shown(NamedTuple):
+    """A list as it is shown once.
+
+    Attributes:
+        query: The query.
+        texts: Of the documents that are shown, in their order.
+        targets: Theirs, (docs,).
+    """
+
+    query: str
+    texts: list[str]
+    targets: Tensor
+
+    @property
+    def order(self) -> list[int]:
+        """Places of the documents, best first; equals as they are shown."""
+        best: list[int] = torch.sort(self.targets, descending=True, stable=True).indices.tolist()
+        return best
+
+
+class _Ruler(NamedTuple):
+    """Measures documents with the tokenizer; the context is the caller's care."""
+
+    side: TextSide
+    context: int | None = None
+
+    def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.side.ends(texts)
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        return [len(ids) for ids in self.side.prompts([self.side.render(prompt) for prompt in prompts])]
+
+
+def show(question: Question, lists: Sequence[TrainingList], side: TextSide) -> list[Shown]:
+    """The lists that are asked about, and the documents shown of each; drawn by torch's random state."""
+    shown = []
+    for one in _part(lists, question.share):
+        places = _drawn(len(one.docs), question)
+        texts = [side.plain(one.docs[place].text) for place in places]
+        shown.append(Shown(side.plain(one.query), texts, torch.tensor([one.targets[place] for place in places])))
+    return shown
+
+
+def prompts(question: Question, items: Sequence[tuple[str, Sequence[str]]], side: TextSide) -> list[Prompt]:
+    """Prompts about queries and documents, which are cut as at inference."""
+    cap = None if question.lengths is None else _between(*question.lengths)
+    fitted = fit(question.prompt, items, _Ruler(side), reserve=[0] * len(items), max_doc_tokens=cap)
+    return [one.prompt for one in fitted]
+
+
+def targets_of(shown: Sequence[Shown]) -> Tensor:
+    """(lists, docs), 0 where a list is shorter."""
+    return pad_sequence([one.targets for one in shown], batch_first=True)
+
+
+def mask_of(shown: Sequence[Shown]) -> Tensor:
+    """True where a document is real, (lists, docs)."""
+    return pad_sequence([torch.ones(len(one.texts), dtype=torch.bool) for one in shown], batch_first=True)
+
+
+def _part(lists: Sequence[TrainingList], share: float) -> Sequence[TrainingList]:
+    """Some of the lists, at least one."""
+    if share == 1:
+        return lists
+    places = torch.randperm(len(lists))[: max(1, round(share * len(lists)))]
+    return [lists[place] for place in places]
+
+
+def _drawn(docs: int, question: Question) -> list[int]:
+    """Places of the documents that are shown, in the order in which they are."""
+    places = torch.randperm(docs) if question.docs or question.shuffled else torch.arange(docs)
+    if question.docs is not None:
+        places = places[: _between(*question.docs)]
+    if question.shuffled == 0 or (question.shuffled < 1 and torch.rand(()) >= question.shuffled):
+        places = places.sort().values
+    found: list[int] = places.tolist()
+    return found
+
+
+def _between(low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``."""
+    return low if low == high else int(torch.randint(low, high + 1, ()))
