@@ -45,6 +45,10 @@ def test_no_checkpoint_is_listed_twice_and_all_are_in_the_table():
     assert table["paper"].str.len().min() > 10 and find("nobody/knows") is None
 
 
+def test_every_source_is_a_place_that_can_be_looked_up():
+    assert all("/" in known.source and known.source != "model card" for known in KNOWN)
+
+
 def test_what_is_told_counts_more_than_the_folder_and_the_folder_more_than_the_table(tmp_path):
     folder = tmp_path / "e5-base-v2"
     folder.mkdir()
