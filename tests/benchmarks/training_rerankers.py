@@ -7,6 +7,9 @@ pipeline: BM25 over the answers of medquad_pairs, and MiniLM's cosines with a li
 questions of medquad_pairs and about sentences of its answers; texts are cut to ``WORDS``. Stopped at any time, the same
 call goes on where it was. Then BM25's first documents of collections that neither saw are reranked: nDCG@10, and the
 p-value of a paired t-test against BM25's own order.
+
+The defaults are what was tried so far, some 100 CPU seconds a network, and not enough: the Set-Encoder's loss is 4 %
+below that of constant scores, and its order of noveleval far below BM25's (nDCG@10 0.407 against 0.701).
 """
 
 from __future__ import annotations

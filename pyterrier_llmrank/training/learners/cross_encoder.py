@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class CrossEncoderLearner(Scoring):
         loss: A name of ``training.losses``, or a function ``(scores, targets, mask) -> scalar``.
         micro: Lists that are read at once; all of a batch by default.
         batch_tokens: Tokens of one forward pass at most, padding included. Inputs are sorted by length.
+        packed: Whether layers compute no padding, which saves as much time as there is of it. Attention then has no
+            dropout; gradients are the same otherwise.
         checkpointing: Whether states within the network are computed again for the gradient, to save memory.
         seed: Of a new head's weights.
         **reading: Options of ``CrossEncoder`` by which inputs are made, such as ``max_length``. A tokenizer saves
@@ -61,6 +64,7 @@ class CrossEncoderLearner(Scoring):
         loss: str | Loss = "softmax_cross_entropy",
         micro: int | None = None,
         batch_tokens: int = 4_096,
+        packed: bool = False,
         checkpointing: bool = False,
         seed: int = 0,
         **reading: Any,  # noqa: ANN401 - of CrossEncoder
@@ -69,7 +73,7 @@ class CrossEncoderLearner(Scoring):
         if batch_tokens < 1:
             raise ConfigurationError(f"batch_tokens must be at least 1 token, got {batch_tokens}")
         reader = CrossEncoder(os.fspath(start), **reading)
-        self.batch_tokens, self.checkpointing, self.seed = batch_tokens, checkpointing, seed
+        self.batch_tokens, self.packed, self.seed = batch_tokens, packed, seed
         self._told, self._live = reader, Live.start(reader, seed=seed)
         self.network = self._live.network
         self.scorer.load()
@@ -87,7 +91,8 @@ class CrossEncoderLearner(Scoring):
         pad = pad_token(loaded, inputs)
         lengths = [len(one.ids) for one in inputs]
         batches = plan(range(len(inputs)), lengths, [1] * len(inputs), Budget(self.batch_tokens, len(inputs)))
-        found = [read_batch(loaded, [inputs[at] for at in batch], pad, scorer.read)[:, 0] for batch in batches]
+        read = partial(read_batch, loaded, pad=pad, read=scorer.read, packed=self.packed)
+        found = [read([inputs[at] for at in batch])[:, 0] for batch in batches]
         places = torch.tensor([at for batch in batches for at in batch], device=loaded.device)
         return torch.cat(found)[places.argsort()]
 
@@ -97,4 +102,5 @@ class CrossEncoderLearner(Scoring):
 
     def __repr__(self) -> str:
         """What makes it, and all that its weights depend on."""
-        return f"CrossEncoderLearner({self._told!r}, loss={spelled(self.named)}, micro={self.micro}, seed={self.seed})"
+        told = f"loss={spelled(self.named)}, micro={self.micro}{', packed=True' * self.packed}, seed={self.seed}"
+        return f"CrossEncoderLearner({self._told!r}, {told})"
