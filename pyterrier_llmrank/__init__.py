@@ -25,6 +25,7 @@ from .aggregates import (
 )
 from .core import Answer, Doc, Evidence, Question, Usage
 from .costs import costs
+from .dense import DenseEncoder, DistilledRetriever, Teaching
 from .designs import (
     all_ordered_pairs,
     all_pairs,
@@ -111,6 +112,9 @@ from .strategies import (
     TopDown,
     Tournament,
 )
+from .students import CrossEncoderStudent, SetEncoderStudent
+from .synthesis import QueriesFromDocuments
+from .training.settings import Training
 from .vectors import CandidateEncoder, Stored
 
 __all__ = [
@@ -128,8 +132,11 @@ __all__ = [
     "ContrastProbe",
     "CrossAttention",
     "CrossEncoder",
+    "CrossEncoderStudent",
     "Demonstrated",
     "Demonstration",
+    "DenseEncoder",
+    "DistilledRetriever",
     "Distributed",
     "Doc",
     "E2Rank",
@@ -163,6 +170,7 @@ __all__ = [
     "Pointwise",
     "PointwiseLLM",
     "Prompted",
+    "QueriesFromDocuments",
     "QueryFeedback",
     "QueryLikelihood",
     "QueryPrompt",
@@ -179,6 +187,7 @@ __all__ = [
     "ScorePrompt",
     "SelectPrompt",
     "SetEncoder",
+    "SetEncoderStudent",
     "SetPrompt",
     "SetwiseLLM",
     "Shuffled",
@@ -187,8 +196,10 @@ __all__ = [
     "SlidingWindow",
     "Stored",
     "TSPRanker",
+    "Teaching",
     "TopDown",
     "Tournament",
+    "Training",
     "Usage",
     "VLLMModel",
     "VectorColumns",

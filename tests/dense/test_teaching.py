@@ -16,6 +16,7 @@ from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.mini import MiniCollection
 from pyterrier_llmrank.models.hf.sentence import Settings
 from pyterrier_llmrank.training.data import TrainingList
+from pyterrier_llmrank.training.learners import BiEncoderLearner
 from pyterrier_llmrank.training.settings import Training
 
 pytest.importorskip("pyterrier_dr")
@@ -74,6 +75,33 @@ def test_it_learns_to_score_as_its_teacher_does(base, tmp_path):
     again.distill(teacher, TRAIN, VALID)
     assert teacher.asked == 9  # what it said is kept
     np.testing.assert_array_equal(again.encoder.encode_docs(["a b"]), dense.encoder.encode_docs(["a b"]))
+
+
+def test_stopped_while_it_learns_it_ends_as_if_it_never_was(base, tmp_path, monkeypatch):
+    teaching = Teaching(depth=20, training=replace(QUICK, steps=6, checkpoint_every=2))
+    made = {}
+    for name, stop in (("whole", None), ("stopped", 5)):
+        dense, calls = retriever(base, tmp_path, teaching=teaching, index=None, folder=tmp_path / name), []
+        with monkeypatch.context() as broken:
+            whole = BiEncoderLearner.learn
+
+            def learn(own, lists, backward, *, stop=stop, calls=calls, whole=whole):
+                calls.append(1)
+                if len(calls) == stop:
+                    raise KeyboardInterrupt
+                return whole(own, lists, backward)
+
+            broken.setattr(BiEncoderLearner, "learn", learn)
+            if stop:
+                with pytest.raises(KeyboardInterrupt):
+                    dense.distill(Overlap(), TRAIN)
+                assert dense.model == base  # not half taught
+        if stop:
+            dense = retriever(base, tmp_path, teaching=teaching, index=None, folder=tmp_path / name)
+        dense.distill(teacher := Overlap(), TRAIN)
+        assert teacher.asked == (0 if stop else 6)
+        made[name] = dense.encoder.encode_docs(["the cat", "No"])
+    np.testing.assert_array_equal(made["whole"], made["stopped"])
 
 
 def test_an_index_made_before_is_not_used_with_what_was_learnt(base, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .adore import AdoreLearner
 from .bi_encoder import BiEncoderLearner
 from .contrasting import BiXSE, InfoNCE
 from .cross_encoder import CrossEncoderLearner
@@ -14,6 +15,7 @@ from .vectors import Cadet, OfLists, VectorLoss, Vectors
 
 __all__ = [
     "LOSSES",
+    "AdoreLearner",
     "BiEncoderLearner",
     "BiXSE",
     "Cadet",
