@@ -40,7 +40,7 @@ DOORS = {
         "scorers",
         "seeds",
     },  # learners read as scorers do
-    "students": {"core", "errors", "models", "rerank", "scorers", "strategies", "training"},
+    "students": {"core", "errors", "models", "prompts", "rerank", "scorers", "strategies", "training"},
     "vectors": {"core", "errors", "middleware", "models", "networks"},
     "scorers": {"core", "errors", "fields", "models", "networks", "prompts", "seeds", "vectors"},
     "middleware": {"_version", "core", "errors", "fields", "models", "parts"},

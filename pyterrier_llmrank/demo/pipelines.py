@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyterrier as pt
@@ -21,7 +21,7 @@ from .minilm import minilm
 
 BASELINE = "BM25"
 DEPTHS = (5, 20, 100)
-FEW, SHORT = 20, 128  # documents that the language model reranks, and tokens it reads of each
+FEW, FEWER, SHORT = 20, 10, 80  # documents that the language model reranks, and tokens it reads of each
 LEVEL = 0.05  # of the paired t-test below which a difference counts as one
 
 
@@ -50,10 +50,10 @@ def pipelines(
     else:
         for depth in DEPTHS:
             rerankers[f"MiniLM, top {depth}"] = Rerank(Pointwise(), scorer, depth=depth, verbose=verbose)
-    nano = {"depth": FEW, "max_doc_tokens": SHORT, "verbose": verbose}
-    rerankers[f"nano, pointwise, top {FEW}"] = PointwiseLLM(NAME, **nano)
-    rerankers[f"nano, pairwise, top {FEW}"] = PairwiseLLM(NAME, **nano)
-    rerankers[f"nano, listwise, top {FEW}"] = ListwiseLLM(NAME, decode="first", **nano)
+    told: dict[str, Any] = {"model": NAME, "max_doc_tokens": SHORT, "verbose": verbose}
+    rerankers[f"nano, pointwise, top {FEW}"] = PointwiseLLM(**told, depth=FEW)
+    rerankers[f"nano, pairwise, top {FEWER}"] = PairwiseLLM(**told, depth=FEWER)
+    rerankers[f"nano, listwise, top {FEW}"] = ListwiseLLM(**told, decode="first", depth=FEW)
     if model is not None:
         rerankers[f"ListwiseLLM({decode})"] = ListwiseLLM(
             model, decode=decode, depth=DEPTHS[-1], verbose=verbose

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .located import NAME, located, weights
+from .finding import NAME, located, weights
 
 __all__ = ["NAME", "located", "weights"]

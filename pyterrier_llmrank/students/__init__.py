@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import Student
 from .cross_encoder import CrossEncoderStudent
+from .decoder import DecoderStudent
 from .set_encoder import SetEncoderStudent
 
-__all__ = ["CrossEncoderStudent", "SetEncoderStudent", "Student"]
+__all__ = ["CrossEncoderStudent", "DecoderStudent", "SetEncoderStudent", "Student"]

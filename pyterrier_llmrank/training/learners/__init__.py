@@ -1,4 +1,4 @@
-"""What the training loop trains: networks with the way they learn from a batch of lists. Importing this loads torch."""
+"""What ``train`` trains, one file a kind: networks, and how they learn from lists. Importing this loads torch."""
 
 from __future__ import annotations
 

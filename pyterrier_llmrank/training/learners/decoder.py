@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.loading import Checkpoint
+from pyterrier_llmrank.models import HFModel
+from pyterrier_llmrank.models.hf.fresh import Live
+from pyterrier_llmrank.models.hf.loading import forget
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
-from pyterrier_llmrank.models.hf.pretrained import network_of, tokenizer_of
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 from pyterrier_llmrank.prompts.base import ChoiceTemplate
 from pyterrier_llmrank.prompts.listwise import BETWEEN
+from pyterrier_llmrank.scorers import Prompted
 from pyterrier_llmrank.training.data import TrainingList
 from pyterrier_llmrank.training.learner import Micro
 from pyterrier_llmrank.training.losses import IGNORED, first_joint, importance_weighted, language_modelling
@@ -46,7 +48,8 @@ class Decoder(Micro):
         lora: Low-rank adapters that are trained; all weights by default.
         tokens: Whose vectors are trained: ids, or "all" or "none". A head that is tied to them learns as they do.
         chat: Whether the tokenizer's chat template is used; by default where there is one.
-        micro: Lists that are read at once.
+        micro: Lists that are read at once; all by default.
+        seed: Of the adapters' first weights.
 
     Raises:
         ConfigurationError: No question, a token that there is not, or an encoder-decoder.
@@ -66,20 +69,26 @@ class Decoder(Micro):
         tokens: Collection[int] | Literal["all", "none"] = "all",
         chat: bool | None = None,
         micro: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(micro)
         self.questions = (questions,) if isinstance(questions, Question) else tuple(questions)
         if not self.questions:
             raise ConfigurationError("a Decoder needs at least one Question to be asked")
         self.name, self.lora, self.tokens = str(name), lora, tokens
-        base = Checkpoint(self.name)
-        self.tokenizer = tokenizer_of(base, None, local_files_only=False)
-        network = network_of("language", base, None, {"dtype": torch.float32}, local_files_only=False)
+        self.live = Live.start(HFModel(self.name, chat=chat), seed=seed)
+        self.tokenizer, network = self.live.tokenizer, self.live.network
         if network.config.is_encoder_decoder:
             raise ConfigurationError(f"{name} is an encoder-decoder; a Decoder trains decoders alone")
         self.side = TextSide(self.tokenizer, encoder_decoder=False, chat=chat, thinking=False)
         _train_tokens(network, tokens)
-        self.network: nn.Module = network if lora is None else lora.on(network)
+        self.network: nn.Module = network if lora is None else lora.on(network, seed)
+
+    @property
+    def scorer(self) -> Prompted:
+        """Asks the first question with the weights as they are."""
+        first = self.questions[0]
+        return Prompted(first.prompt, self.live.reader, first.lengths and first.lengths[1])
 
     def __repr__(self) -> str:
         told = [repr(self.name), *map(repr, self.questions)]
@@ -121,6 +130,7 @@ class Decoder(Micro):
         network: Any = self.network if self.lora is None else self.lora.whole(self.network)
         network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        forget(str(folder))
 
     def _written(self, question: Question, shown: Sequence[Shown]) -> Tensor:
         """The loss of an order that is written out; with FIRST also of the labels where it begins."""

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import nn
 
 from pyterrier_llmrank.core import brief
@@ -50,8 +51,12 @@ class Lora:
                 f"rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"
             )
 
-    def on(self, network: PreTrainedModel) -> nn.Module:
-        """The network with adapters, the only weights of it that are trained.
+    def on(self, network: PreTrainedModel, seed: int = 0) -> nn.Module:
+        """The network with adapters, the only weights of it that are trained; its modules are changed.
+
+        Args:
+            network: On the CPU.
+            seed: Of the adapters' first weights.
 
         Raises:
             MissingExtra: peft is not installed.
@@ -65,7 +70,8 @@ class Lora:
         config = peft.LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=modules, task_type="CAUSAL_LM"
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             warnings.simplefilter("ignore", FutureWarning)  # what peft calls in transformers is between the two of them
             try:
                 return peft.get_peft_model(network, config)

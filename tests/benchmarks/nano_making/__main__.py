@@ -2,10 +2,10 @@
 
     python tests/benchmarks/nano_making --shared ../shared --work /tmp/nano [STAGE ...]
 
-Stages, in this order, each of which is left out where its file is there already: ``texts``, ``vectors`` (MiniLM),
-``candidates``, ``tokenizer``, ``weights``, ``train``, ``pack``. Vectors and training go on where they were stopped, and
-use a GPU where there is one; on one CPU core each takes some 10 minutes. Reads medquad_pairs, xquad_en and arguana_text
-alone.
+Stages, in this order, each of which is left out where its file is there already: ``texts``, ``vectors`` (by MiniLM),
+``candidates``, ``tokenizer``, ``weights``, ``train``, ``refine``, ``pack``. Vectors and trainings, which go on where
+they were stopped, use a GPU where there is one; on a CPU core the longest takes some 15 minutes. Reads medquad_pairs,
+xquad_en and arguana_text alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ STAGES = {
     "tokenizer": (tokens.write, "first/tokenizer.json"),
     "weights": (starting.write, "first/model.safetensors"),
     "train": (training.run, "trained/model.safetensors"),
+    "refine": (training.refine, "refined/model.safetensors"),
     "pack": (training.pack, "weights/model.safetensors"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import tokens
 import torch
@@ -48,6 +49,27 @@ QUESTIONS = (
     Question(ListPrompt(), docs=(7, 20), shuffled=0.5, max_doc_tokens=SHORTER, early=True, share=0.2, weight=0.7),
 )
 
+SHARED = {
+    "batch_size": 11,
+    "schedule": "cosine",
+    "final": 0.02,
+    "warmup": 0.06,
+    "weight_decay": 0.0,
+    "clip": 5.0,
+    "checkpoint_every": 20,
+    "verbose": True,
+}
+LATER = tuple(  # more of the lists, more often shuffled
+    replace(question, share=share, shuffled=shuffled, max_doc_tokens=lengths)
+    for question, share, shuffled, lengths in zip(
+        QUESTIONS,
+        (0.2, 0.5, 0.4, 0.6, 0.2),
+        (0.0, 1, 0.7, 0.3, 0.3),
+        (SHORT, SHORT, SHORT, (16, 48), (16, 48)),
+        strict=True,
+    )
+)
+
 
 def lists_of(work):
     """Training lists in BM25's order, and those of questions that are held out."""
@@ -64,43 +86,42 @@ def lists_of(work):
     return [found[place] for place in order if place not in set(held)], [found[place] for place in held]
 
 
-def run(options):
+def taught(options, start, questions, folder, settings):
     """Trains; the weights that do best on held-out questions are kept."""
     words = len(json.loads((options.work / "kept.json").read_text(encoding="utf-8")))
-    low, folder = len(tokens.SPECIAL), options.work / "first"
-    size = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-    learner = Decoder(folder, QUESTIONS, tokens=[*range(low), *range(low + words, size)])  # words stay as they are
+    low, size = len(tokens.SPECIAL), json.loads((start / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    learner = Decoder(start, questions, tokens=[*range(low), *range(low + words, size)])  # words stay as they are
     lists, held = lists_of(options.work)
 
     def measure():
         torch.manual_seed(7)
         parts = [held[start : start + 12] for start in range(0, MEASURED, 12)]
-        losses = [[float(learner.loss_of(question, part)) for part in parts] for question in QUESTIONS]
+        losses = [[float(learner.loss_of(question, part)) for part in parts] for question in questions]
         told = [sum(values) / len(values) for values in losses]
         print("held out:", [round(value, 3) for value in told], flush=True)
         return -sum(told)
 
-    settings = Training(
-        steps=options.steps,
-        batch_size=11,
-        learning_rate=options.rate,
-        schedule="cosine",
-        final=0.02,
-        warmup=0.06,
-        weight_decay=0.0,
-        clip=5.0,
-        checkpoint_every=20,
-        evaluate_every=50,
-        verbose=True,
-    )
-    train(learner, lists, options.work / "trained", settings, measure=measure)
+    train(learner, lists, folder, settings, measure=measure)
+
+
+def run(options):
+    """All kinds of questions."""
+    settings = Training(options.steps, learning_rate=options.rate, evaluate_every=50, **SHARED)
+    taught(options, options.work / "first", QUESTIONS, options.work / "trained", settings)
+
+
+def refine(options):
+    """More of the lists, slower."""
+    steps, rate = round(0.32 * options.steps), 0.6 * options.rate
+    settings = Training(steps, learning_rate=rate, evaluate_every=45, seed=1, **SHARED)
+    taught(options, options.work / "trained", LATER, options.work / "refined", settings)
 
 
 def pack(options):
     """The weights in float16, with the tokenizer."""
     from transformers import AutoModelForCausalLM
 
-    source, folder = options.work / "trained", options.work / "weights"
+    source, folder = options.work / "refined", options.work / "weights"
     AutoModelForCausalLM.from_pretrained(source, dtype=torch.float16).save_pretrained(folder)
     for name in SHIPPED:
         if (source / name).exists():

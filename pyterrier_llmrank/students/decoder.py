@@ -1,0 +1,116 @@
+"""``DecoderStudent``: a language model that learns to answer ranking prompts."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyterrier_llmrank.core import Scorer, Strategy
+from pyterrier_llmrank.models import HFModel
+from pyterrier_llmrank.prompts import PairPrompt, SetPrompt, YesNo
+from pyterrier_llmrank.prompts.base import Template
+from pyterrier_llmrank.scorers import BothOrders, Prompted
+from pyterrier_llmrank.strategies import Heapsort, Pointwise, SlidingWindow
+from pyterrier_llmrank.training.named import Loss, loss_of
+from pyterrier_llmrank.training.settings import Training
+
+from .base import TRAINING, Student
+
+if TYPE_CHECKING:
+    from pyterrier_llmrank.training.learners import Decoder, Lora
+
+
+class DecoderStudent(Student):
+    """A language model that is trained by labels or by another pipeline to answer a ranking prompt.
+
+    ::
+
+        student = DecoderStudent("my-judge", "Qwen/Qwen3-0.6B", lora=Lora())            # Instruction Distillation
+        student.distill(bm25 % 8 >> PairwiseLLM(strategy="allpair", top_k=None), topics, targets="rank")
+        first = DecoderStudent("my-first", "Qwen/Qwen3-0.6B", ListPrompt("letters"), learns="both")     # FIRST
+        bm25 >> student
+
+    Afterwards ``folder`` is a checkpoint for ``PointwiseLLM(folder)``, ``ListwiseLLM(folder, …)`` and their like.
+
+    Args:
+        folder: Where the weights go, and are read from; those that are there already are used as they are.
+        start: Folder or name of the weights to start from.
+        prompt: What is asked.
+        loss: Of the labels' scores: a name of ``training.losses``, or a function ``(scores, targets, mask) -> scalar``.
+        learns: "labels", "text" for a written order, "both" for FIRST; by default what the prompt asks for.
+        strategy: Which groups are asked about; by default ``Pointwise()``, ``Heapsort(2)`` of pairs in both orders,
+            ``Heapsort(4)`` of sets, or ``SlidingWindow()``.
+        lora: Low-rank adapters that are trained, such as ``training.learners.Lora()``; all weights by default.
+        training: How long, how fast and how carefully.
+        measure: What the best weights are chosen by, where there are validation results; higher is better.
+        shuffled: How often a list is shown in random order, 0 to 1.
+        max_doc_tokens: Tokens to keep of a document; all by default.
+        micro: Lists of a batch that are read at once; all by default.
+        depth: Candidates to rerank and to learn from; all by default. A prompt that shows a list shows all of them.
+        num_results: Rows to return for a query; all by default.
+        text_field: Column of the documents' text.
+        verbose: Whether reranking shows a progress bar.
+
+    Raises:
+        ConfigurationError: An argument is out of range, a loss of no known name, or ``lora`` that is not merged.
+        ModelNotFound: On first use: nothing was trained yet.
+
+    Reference:
+        See ``training.learners.Decoder``.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        start: str | os.PathLike[str],
+        prompt: Template | None = None,
+        *,
+        loss: str | Loss = "rank_net",
+        learns: Literal["labels", "text", "both"] | None = None,
+        strategy: Strategy | None = None,
+        lora: Lora | None = None,
+        training: Training = TRAINING,
+        measure: Any = "nDCG@10",  # noqa: ANN401 - of ir_measures
+        shuffled: float = 0.0,
+        max_doc_tokens: int | None = None,
+        micro: int | None = None,
+        depth: int | None = None,
+        num_results: int | None = None,
+        text_field: str = "text",
+        verbose: bool = False,
+    ) -> None:
+        self.folder, self.start = (os.path.expanduser(os.fspath(path)) for path in (folder, start))
+        self.prompt: Template = prompt or YesNo()
+        self.loss, self.learns, self.lora = loss, learns, lora
+        self.training, self.measure = training, measure
+        self.shuffled, self.max_doc_tokens, self.micro = shuffled, max_doc_tokens, micro
+        self.gives = self.prompt.gives
+        told = {"depth": depth, "num_results": num_results, "text_field": text_field, "verbose": verbose}
+        self._enrol(strategy or _usual(self.prompt), **told)  # type: ignore[arg-type]
+
+    def _learner(self) -> Decoder:
+        """What is trained, anew."""
+        from pyterrier_llmrank.training.learners import Decoder, Question
+
+        question = Question(
+            self.prompt,
+            loss_of(self.loss),
+            learns=self.learns,
+            shuffled=self.shuffled,
+            max_doc_tokens=self.max_doc_tokens,
+        )
+        return Decoder(self.start, question, lora=self.lora, micro=self.micro, seed=self.training.seed)
+
+    def _trained(self) -> Scorer:
+        """What reads the folder."""
+        scorer = Prompted(self.prompt, HFModel(self.folder), self.max_doc_tokens)
+        return BothOrders(scorer) if isinstance(self.prompt, PairPrompt) else scorer
+
+
+def _usual(prompt: Template) -> Strategy:
+    """The strategy for what a prompt shows."""
+    if prompt.max_docs == 1:
+        return Pointwise()
+    if isinstance(prompt, PairPrompt | SetPrompt):
+        return Heapsort(2 if isinstance(prompt, PairPrompt) else 4)
+    return SlidingWindow()
