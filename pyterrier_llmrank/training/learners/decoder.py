@@ -106,10 +106,16 @@ class Decoder(Micro):
         shown = show(question, lists, self.side)
         if question.writes:
             return self._written(question, shown)
-        return question.loss(self.scores(question, shown), *self._beside(shown))
+        scores, silent = self._scored(question, shown)
+        loss = question.loss(scores, *self._beside(shown))
+        return loss + question.mass * silent if question.mass else loss
 
     def scores(self, question: Question, shown: Sequence[Shown]) -> Tensor:
         """Scores by labels of the documents shown, (lists, docs), 0 behind a shorter list."""
+        return self._scored(question, shown)[0]
+
+    def _scored(self, question: Question, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
+        """Scores, and the mean of -log of what the labels have of the whole probability."""
         template = cast(ChoiceTemplate, question.prompt)
         alone = template.max_docs == 1
         items = [(one.query, texts) for one in shown for texts in ([[t] for t in one.texts] if alone else [one.texts])]
@@ -123,7 +129,9 @@ class Decoder(Micro):
         found = [question.read(row[ids]) for row, ids in zip(logits, labels, strict=True)]
         if alone:
             found = list(torch.cat(found).split([len(one.texts) for one in shown]))
-        return pad_sequence(found, batch_first=True)
+        pairs = zip(logits, labels, strict=True)
+        silent = torch.stack([row.logsumexp(0) - row[ids].logsumexp(0) for row, ids in pairs]).mean()
+        return pad_sequence(found, batch_first=True), silent
 
     def save(self, folder: Path) -> None:
         """The weights, or the adapter alone, with the tokenizer: what ``HFModel`` loads."""

@@ -38,6 +38,8 @@ class Question:
         max_doc_tokens: Tokens to keep of a document; likewise fewest and most.
         early: Whether in a written order the first identifiers weigh more: ``1 + 1 / log2(1 + rank)``.
         share: Of the lists of a batch, which part is asked this question, at least one of them; drawn anew each time.
+        mass: Weight of what the labels have of the whole probability, as its negative logarithm: 1 beside a
+            cross-entropy of labels makes it that of the next token. 0 leaves other tokens as likely as they are.
         weight: Of this question beside others.
 
     Raises:
@@ -52,6 +54,7 @@ class Question:
     max_doc_tokens: int | tuple[int, int] | None = field(default=None, kw_only=True)
     early: bool = field(default=False, kw_only=True)
     share: float = field(default=1.0, kw_only=True)
+    mass: float = field(default=0.0, kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
 
     __repr__ = brief
@@ -65,6 +68,8 @@ class Question:
                 "shuffled is 0 to 1, share above 0 to 1, and weight above 0, got "
                 f"{self.shuffled}, {self.share} and {self.weight}"
             )
+        if not self.mass >= 0 or (self.mass and self.writes):
+            raise ConfigurationError(f"mass is at least 0, and of labels, not of a written order, got {self.mass}")
         if self.learns not in (None, "labels", "text", "both"):
             raise ConfigurationError(f"learns must be 'labels', 'text' or 'both', got {self.learns!r}")
         if self.writes and not isinstance(self.prompt, ListPrompt):

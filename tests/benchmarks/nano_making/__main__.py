@@ -3,9 +3,9 @@
     python tests/benchmarks/nano_making --shared ../shared --work /tmp/nano [STAGE ...]
 
 Stages, in this order, each of which is left out where its file is there already: ``texts``, ``vectors`` (by MiniLM),
-``candidates``, ``tokenizer``, ``weights``, ``train``, ``refine``, ``pack``. Vectors and trainings, which go on where
-they were stopped, use a GPU where there is one; on a CPU core the longest takes some 15 minutes. Reads medquad_pairs,
-xquad_en and arguana_text alone.
+``candidates``, ``tokenizer``, ``weights``, ``train``, ``refine``, ``settle``, ``pack``. Vectors and trainings go on
+where they were stopped, and use a GPU where there is one; on a CPU core the longest takes some 15 minutes. Reads
+medquad_pairs, xquad_en and arguana_text alone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ STAGES = {
     "weights": (starting.write, "first/model.safetensors"),
     "train": (training.run, "trained/model.safetensors"),
     "refine": (training.refine, "refined/model.safetensors"),
+    "settle": (training.settle, "settled/model.safetensors"),
     "pack": (training.pack, "weights/model.safetensors"),
 }
 

@@ -121,6 +121,22 @@ def test_scores_are_those_that_inference_reads(folder, prompt):
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
+def test_labels_take_the_whole_probability_where_their_mass_is_learnt(folder, tmp_path):
+    learner, model = (
+        Decoder(folder, Question(YES, binary_cross_entropy, mass=1.0)),
+        HFModel(str(tmp_path), device="cpu"),
+    )
+    with torch.no_grad():
+        plain = Decoder(folder, Question(YES, binary_cross_entropy)).loss(toy(1))
+        logits = learner.loss(toy(1))
+    prompts = [YES.render("?", [doc.text]) for doc in toy(1)[0].docs]
+    before = HFModel(str(folder), device="cpu").choices(prompts, [("Yes", "No")] * 3)
+    silent = -sum(torch.logsumexp(torch.tensor(one.logprobs), 0).item() for one in before) / 3
+    assert (logits - plain).item() == pytest.approx(silent, abs=1e-4)
+    train(learner, toy(), tmp_path, QUICK)
+    assert all(torch.tensor(one.logprobs).exp().sum() > 0.9 for one in model.choices(prompts, [("Yes", "No")] * 3))
+
+
 @pytest.mark.parametrize("tokenizer", ["folder", "merging"])
 def test_first_reads_its_ranking_where_the_letters_begin_and_its_text_from_there(tokenizer, request, monkeypatch):
     seen, folder = {}, request.getfixturevalue(tokenizer)
@@ -270,6 +286,8 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(folder, tmp_pat
         ({"shuffled": 2.0}, "shuffled is 0 to 1"),
         ({"share": 0.0}, "share above 0 to 1"),
         ({"weight": 0.0}, "weight above 0"),
+        ({"mass": -1.0}, "mass is at least 0"),
+        ({"prompt": ListPrompt(), "mass": 1.0}, "mass is at least 0, and of labels"),
         ({"learns": "nothing"}, "learns must be"),
         ({"learns": "text"}, "only an order is learnt as a text"),
         ({"prompt": Graded()}, "has no label a document, nor yes and no"),
