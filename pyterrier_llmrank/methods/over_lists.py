@@ -11,7 +11,8 @@ from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.scorers.embedding import Encoder
 from pyterrier_llmrank.scorers.list_encoder import ListEncoder
 from pyterrier_llmrank.scorers.over_lists import BestPath, ContextAware
-from pyterrier_llmrank.training.fitting import NAMED, Fitting, Loss
+from pyterrier_llmrank.training.fitting import Fitting
+from pyterrier_llmrank.training.named import Loss, check_loss
 
 from .trainable import Trainable, located
 
@@ -210,16 +211,6 @@ class ListConRanker(Trainable):
         """Arguments of the network beside its number of inputs."""
         sizes = {"width": self.width, "layers": self.layers, "heads": self.heads, "hidden": self.hidden}
         return {**sizes, "dropout": self.dropout}
-
-
-def check_loss(loss: str | Loss) -> None:
-    """Whether it is a loss.
-
-    Raises:
-        ConfigurationError: It is no function, and no name of one.
-    """
-    if not callable(loss) and loss not in NAMED:
-        raise ConfigurationError(f"loss must be one of {', '.join(map(repr, NAMED))}, or a function, got {loss!r}")
 
 
 def check_sizes(*, width: int, heads: int, layers: int, dropout: float) -> None:

@@ -12,7 +12,6 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_llmrank.core import Evidence, Scorer, Strategy
-from pyterrier_llmrank.models.hf.loading import forget
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.training.data import TrainingList, training_lists
 from pyterrier_llmrank.training.named import ALONE, Loss, check_loss
@@ -76,8 +75,6 @@ class Student(Rerank, pt.Estimator):
         config = Path(self.folder, CONFIG)
         written = config.stat().st_mtime_ns if config.is_file() else None
         if written is not None and written != self._seen:
-            if self._seen is not None:
-                forget(self.folder)
             self.scorer, self._seen = self._trained(), written
         super().load()
         return self
@@ -162,7 +159,6 @@ class Student(Rerank, pt.Estimator):
         about = {**self._about(), "data": f"{len(lists)} lists, targets by {by}", "measure": str(self.measure)}
         self.history = train(learner, lists, self.folder, self.training, measure=measure, about=about).history
         self._seen = None
-        forget(self.folder)
         return self
 
     def _measured(self, learner: Any, res: Any, qrels: pd.DataFrame) -> float:  # noqa: ANN401

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Scores, brief, descending
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 
+from .named import Loss, loss_of
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Loss: TypeAlias = Callable[..., Any]
-"""``(output, targets, mask) -> scalar``, such as those of ``training.losses``."""
-
 MEASURED = 64  # lists that are measured at once
-
-NAMED = ("softmax_cross_entropy", "list_net", "list_mle", "rank_net", "lambda_loss", "approx_ndcg", "circle")
 
 
 class Example(NamedTuple):
@@ -92,21 +89,6 @@ class Fitted(NamedTuple):
     history: list[Epoch]
 
 
-def named_loss(loss: str | Loss) -> Loss:
-    """A loss by its name in ``training.losses``, or the function itself.
-
-    Raises:
-        ConfigurationError: There is no such name.
-    """
-    if callable(loss):
-        return loss
-    if loss not in NAMED:
-        raise ConfigurationError(f"loss must be one of {', '.join(map(repr, NAMED))}, or a function, got {loss!r}")
-    from pyterrier_llmrank.training import losses
-
-    return getattr(losses, loss)  # type: ignore[no-any-return]
-
-
 def fit(
     make: Callable[[], nn.Module],
     train: Sequence[Example],
@@ -139,7 +121,7 @@ def fit(
             "of results and qrels are the same"
         )
     judged = [one for one in valid if (one.labels > 0).any()] or useful
-    wanted = named_loss(loss)
+    wanted = loss_of(loss)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(fitting.seed)
         network = make()

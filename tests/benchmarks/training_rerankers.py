@@ -25,6 +25,7 @@ import json
 import re
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,11 @@ from transformers import AutoModel, AutoTokenizer
 from pyterrier_llmrank import LLMRankWarning, Pointwise, Rerank
 from pyterrier_llmrank.demo.minilm import minilm
 from pyterrier_llmrank.students import CrossEncoderStudent, SetEncoderStudent
+from pyterrier_llmrank.training.losses import kl_divergence
 from pyterrier_llmrank.training.settings import Training
 
-WORDS, ANSWERS, QUERIES, DOCS, SEED = 45, 3_000, 540, 8, 0
+WORDS, ANSWERS, QUERIES, SEED = 45, 5_000, 2_000, 0
+FOUND, DRAWN = 4, 2  # documents of a list: BM25's first and others of its best, and any others
 UNSEEN = ("noveleval", "med", "msmarco_dl19")  # and cranfield, for those who have the time
 NDCG = pt.measures.nDCG @ 10
 
@@ -75,7 +78,7 @@ def corpus(shared):
 
 
 class Candidates(pt.Transformer):
-    """Eight of BM25's first 30 answers, drawn at random, the first one among them."""
+    """BM25's first answer, others drawn from its first 30, and others drawn from all."""
 
     def __init__(self, answers):
         import bm25s
@@ -94,18 +97,17 @@ class Candidates(pt.Transformer):
         for qid, query in topics[["qid", "query"]].itertuples(index=False):
             tokens = bm25s.tokenize([query], stopwords="en", show_progress=False)
             docs, scores = self.index.retrieve(tokens, k=30, show_progress=False)
-            drawn = np.random.default_rng([SEED, int(qid[1:])]).choice(np.arange(1, 30), DOCS - 1, replace=False)
-            places = [0, *sorted(drawn)]
-            rows = self.answers.iloc[docs[0][places]].reset_index(drop=True)
-            found.append(rows.assign(qid=qid, query=query, score=scores[0][places]))
+            rng = np.random.default_rng([SEED, int(qid[1:])])
+            places = [0, *sorted(rng.choice(np.arange(1, 30), FOUND - 1, replace=False))]
+            others = rng.choice(np.setdiff1d(np.arange(len(self.answers)), docs[0]), DRAWN, replace=False)
+            rows = self.answers.iloc[[*docs[0][places], *others]].reset_index(drop=True)
+            found.append(rows.assign(qid=qid, query=query, score=[*scores[0][places], *[0.0] * DRAWN]))
         return pt.model.add_ranks(pd.concat(found, ignore_index=True))
 
 
 def teacher(answers):
-    """BM25 and MiniLM together: margins of a few units."""
-    dense = Rerank(Pointwise(), minilm())
-    both = dense >> pt.apply.doc_score(lambda row: 12 * row["llmrank_score"] + 0.05 * row["bm25"])
-    return Candidates(answers) >> pt.apply.bm25(lambda row: row["score"]) >> both
+    """MiniLM over what ``Candidates`` draws: cosines."""
+    return Candidates(answers) >> Rerank(Pointwise(), minilm())
 
 
 def unseen(shared, name, depth):
@@ -134,14 +136,14 @@ def shallow(folder, layers):
 
 def students(folder, steps, layers):
     start = shallow(folder / "start", layers)
-    settings = {"batch_size": 1, "checkpoint_every": 25, "seed": SEED, "device": "cpu"}
-    training = Training(steps, learning_rate=2e-4, **settings)
+    training = Training(steps, batch_size=4, learning_rate=1e-4, checkpoint_every=100, seed=SEED, device="cpu")
+    loss = partial(kl_divergence, student_temperature=1.0, teacher_temperature=0.05)
     return {
         "cross-encoder": CrossEncoderStudent(
-            folder / "cross-encoder", start, loss="margin_mse", training=training, max_length=96
+            folder / "cross-encoder", start, loss=loss, training=training, max_length=96
         ),
         "Set-Encoder": SetEncoderStudent(
-            folder / "set-encoder", start, loss="margin_mse", training=training, max_doc_tokens=72
+            folder / "set-encoder", start, loss=loss, training=training, max_doc_tokens=72
         ),
     }
 
@@ -150,8 +152,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[3] / "shared")
-    parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--layers", type=int, default=3, help="of MiniLM's six")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--layers", type=int, default=6, help="of MiniLM's six")
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--only", help="cross-encoder or Set-Encoder")
     parser.add_argument("--unseen", default=",".join(UNSEEN))
@@ -168,7 +170,8 @@ def main():
         with clock(seconds):
             if not (Path(student.folder) / "config.json").is_file():
                 asked = topics.head(QUERIES)
-                student.distill(teacher(answers), asked, answers=options.folder / "teacher.jsonl", chunk=400)
+                told = {"targets": "llmrank_score", "answers": options.folder / "teacher.jsonl"}
+                student.distill(teacher(answers), asked, chunk=400, **told)
         taught[name] = student
         print(name, seconds, flush=True)
     rows = []

@@ -13,7 +13,7 @@ from pyterrier_llmrank.errors import ModelError, ModelNotFound
 
 from .adapters import merged
 from .heads import HEADS, Kind, quietly
-from .loading import Checkpoint, Loaded, _read, _resolved, forget
+from .loading import Checkpoint, Loaded, _read, _resolved
 from .local import Local
 from .own import Own, own_network
 from .pretrained import network_of, tokenizer_of
@@ -144,4 +144,3 @@ class Live(Generic[L]):
             self.tokenizer.model_max_length = min(max_length, self.tokenizer.model_max_length)
         self.network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        forget(str(folder))

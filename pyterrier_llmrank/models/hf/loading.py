@@ -114,13 +114,6 @@ def load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
         return loaded
 
 
-def forget(name: str) -> None:
-    """Stops sharing what was loaded under a name, as its weights were written anew; who holds it keeps it."""
-    with _loading:
-        for key in [key for key in _shared if key[1].name == name or key[1].adapter == name]:
-            _shared.pop(key, None)
-
-
 def _load(kind: Kind | Own, checkpoint: Checkpoint) -> Loaded:
     base, adapter = _resolved(checkpoint)
     if not isinstance(kind, str):

@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import HFModel
 from pyterrier_llmrank.models.hf.fresh import Live
-from pyterrier_llmrank.models.hf.loading import forget
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 from pyterrier_llmrank.prompts.base import ChoiceTemplate
@@ -138,7 +137,6 @@ class Decoder(Micro):
         network: Any = self.network if self.lora is None else self.lora.whole(self.network)
         network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        forget(str(folder))
 
     def _written(self, question: Question, shown: Sequence[Shown]) -> Tensor:
         """The loss of an order that is written out; with FIRST also of the labels where it begins."""
