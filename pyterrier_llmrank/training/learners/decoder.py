@@ -128,7 +128,7 @@ class Decoder(Micro):
         logits = self._logits(rows, 1)[:, 0]
         found = [question.read(row[ids]) for row, ids in zip(logits, labels, strict=True)]
         if alone:
-            found = list(torch.split(torch.cat(found), [len(one.texts) for one in shown]))  # type: ignore[no-untyped-call]
+            found = list(torch.split(torch.cat(found), [len(one.texts) for one in shown]))
         pairs = zip(logits, labels, strict=True)
         silent = torch.stack([row.logsumexp(0) - row[ids].logsumexp(0) for row, ids in pairs]).mean()
         return pad_sequence(found, batch_first=True), silent
