@@ -65,7 +65,7 @@ def test_another_pipeline_teaches_adapters_and_the_best_weights_are_kept(start, 
     pytest.importorskip("peft")
     teacher = pt.apply.generic(lambda queries: candidates(queries).assign(score=lambda f: f["text"].map(TEXTS.index)))
     training = Training(20, batch_size=4, learning_rate=0.02, device="cpu", evaluate_every=10)
-    student = DecoderStudent(tmp_path, start, YES, lora=Lora(8, 16.0), training=training)
+    student = DecoderStudent(tmp_path, start, YES, lora=Lora(8, 16), training=training)
     student.distill(teacher, topics(), candidates(topics()), labels(topics()))
     assert ideal(student(candidates(topics(2, first=9))))
     measured = [row["measure"] for row in student.history if "measure" in row]

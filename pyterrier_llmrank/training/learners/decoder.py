@@ -127,7 +127,7 @@ class Decoder(Micro):
         logits = self._logits(rows, 1)[:, 0]
         found = [question.read(row[ids]) for row, ids in zip(logits, labels, strict=True)]
         if alone:
-            found = list(torch.cat(found).split([len(one.texts) for one in shown]))
+            found = list(torch.split(torch.cat(found), [len(one.texts) for one in shown]))
         pairs = zip(logits, labels, strict=True)
         silent = torch.stack([row.logsumexp(0) - row[ids].logsumexp(0) for row, ids in pairs]).mean()
         return pad_sequence(found, batch_first=True), silent
@@ -218,4 +218,4 @@ def _train_tokens(network: PreTrainedModel, tokens: Collection[int] | Literal["a
         raise ConfigurationError(f"tokens are 0 to {len(weight) - 1} here, got {outside[0]}")
     kept = torch.zeros(len(weight), 1)
     kept[list(tokens)] = 1.0
-    weight.register_hook(lambda gradient: gradient * kept.to(gradient.device))
+    weight.register_hook(lambda gradient: gradient * kept.to(gradient.device))  # type: ignore[no-untyped-call]

@@ -20,7 +20,8 @@ from pyterrier_llmrank.training.settings import Training
 
 HELD, MEASURED = 60, 36
 RELEVANT = 6.5  # the teacher's score that is as likely relevant as not
-SHIPPED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+LATER_PART = 0.6  # of the weights after the last stage
+SHIPPED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def graded(scores, targets, mask):
@@ -129,11 +130,18 @@ def settle(options):
 
 
 def pack(options):
-    """The weights in float16, with the tokenizer."""
+    """The weights in float16, with the tokenizer: between those before and after ``settle``.
+
+    Before it labels have next to no probability, and after it orders by number are no longer written.
+    """
     from transformers import AutoModelForCausalLM
 
-    source, folder = options.work / "settled", options.work / "weights"
-    AutoModelForCausalLM.from_pretrained(source, dtype=torch.float16).save_pretrained(folder)
+    before, source, folder = (options.work / name for name in ("refined", "settled", "weights"))
+    network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    earlier = AutoModelForCausalLM.from_pretrained(before, dtype=torch.float32).state_dict()
+    mixed = {name: torch.lerp(earlier[name], weight, LATER_PART) for name, weight in network.state_dict().items()}
+    network.load_state_dict(mixed)
+    network.half().save_pretrained(folder)
     for name in SHIPPED:
         if (source / name).exists():
             shutil.copy(source / name, folder / name)

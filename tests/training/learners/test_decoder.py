@@ -230,7 +230,7 @@ def test_a_merged_adapter_and_one_beside_its_base_say_the_same(folder, tmp_path)
     lists, scores = toy(2), []
     for merged in (True, False):
         torch.manual_seed(0)  # of the adapter's first weights
-        learner = Decoder(folder, Question(YES), lora=Lora(4, 8.0, merged=merged))
+        learner = Decoder(folder, Question(YES), lora=Lora(4, 8, merged=merged))
         before = learner.network.base_model.model.model.layers[0].mlp.up_proj.base_layer.weight.clone()
         train(learner, toy(), tmp_path / str(merged), Training(steps=10, batch_size=4, learning_rate=0.01))
         assert torch.equal(learner.network.base_model.model.model.layers[0].mlp.up_proj.base_layer.weight, before)
