@@ -112,7 +112,7 @@ from .strategies import (
     TopDown,
     Tournament,
 )
-from .students import CrossEncoderStudent, SetEncoderStudent
+from .students import CrossEncoderStudent, DecoderStudent, SetEncoderStudent
 from .synthesis import QueriesFromDocuments
 from .training.settings import Training
 from .vectors import CandidateEncoder, Stored
@@ -133,6 +133,7 @@ __all__ = [
     "CrossAttention",
     "CrossEncoder",
     "CrossEncoderStudent",
+    "DecoderStudent",
     "Demonstrated",
     "Demonstration",
     "DenseEncoder",

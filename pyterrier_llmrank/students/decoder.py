@@ -17,7 +17,7 @@ from pyterrier_llmrank.training.settings import Training
 from .base import TRAINING, Student
 
 if TYPE_CHECKING:
-    from pyterrier_llmrank.training.learners import Decoder, Lora
+    from pyterrier_llmrank.training.learners import DecoderLearner, Lora
 
 
 class DecoderStudent(Student):
@@ -56,7 +56,7 @@ class DecoderStudent(Student):
         ModelNotFound: On first use: nothing was trained yet.
 
     Reference:
-        See ``training.learners.Decoder``.
+        See ``training.learners.DecoderLearner``.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class DecoderStudent(Student):
         told = {"depth": depth, "num_results": num_results, "text_field": text_field, "verbose": verbose}
         self._enrol(strategy or _usual(self.prompt), **told)  # type: ignore[arg-type]
 
-    def _learner(self) -> Decoder:
+    def _learner(self) -> DecoderLearner:
         """What is trained, anew."""
-        from pyterrier_llmrank.training.learners import Decoder, Question
+        from pyterrier_llmrank.training.learners import DecoderLearner, Lesson
 
-        question = Question(
+        question = Lesson(
             self.prompt,
             loss_of(self.loss),
             learns=self.learns,
             shuffled=self.shuffled,
             max_doc_tokens=self.max_doc_tokens,
         )
-        return Decoder(self.start, question, lora=self.lora, micro=self.micro, seed=self.training.seed)
+        return DecoderLearner(self.start, question, lora=self.lora, micro=self.micro, seed=self.training.seed)
 
     def _trained(self) -> Scorer:
         """What reads the folder."""

@@ -6,10 +6,10 @@ from .adore import AdoreLearner
 from .bi_encoder import BiEncoderLearner
 from .contrasting import BiXSE, InfoNCE
 from .cross_encoder import CrossEncoderLearner
-from .decoder import Decoder
+from .decoder import DecoderLearner
+from .lessons import Lesson
 from .lora import Lora
 from .named import LOSSES, Matryoshka
-from .questions import Question
 from .set_encoder import SetEncoderLearner
 from .vectors import Cadet, OfLists, VectorLoss, Vectors
 
@@ -20,12 +20,12 @@ __all__ = [
     "BiXSE",
     "Cadet",
     "CrossEncoderLearner",
-    "Decoder",
+    "DecoderLearner",
     "InfoNCE",
+    "Lesson",
     "Lora",
     "Matryoshka",
     "OfLists",
-    "Question",
     "SetEncoderLearner",
     "VectorLoss",
     "Vectors",

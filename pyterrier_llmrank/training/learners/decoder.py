@@ -1,4 +1,4 @@
-"""``Decoder``: trains a language model to rerank, on the prompts that it is asked with at inference."""
+"""``DecoderLearner``: trains a language model to rerank, on the prompts that it is asked with at inference."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pyterrier_llmrank.training.data import TrainingList
 from pyterrier_llmrank.training.learner import Micro
 from pyterrier_llmrank.training.losses import IGNORED, first_joint, importance_weighted, language_modelling
 
+from .lessons import Lesson, written
 from .lora import Lora
-from .questions import Question, written
 from .showing import Shown, mask_of, prompts, show, targets_of
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 BEFORE = 4  # positions before an answer that are read too: labels may merge with the end of the prompt
 
 
-class Decoder(Micro):
+class DecoderLearner(Micro):
     """A decoder that learns to answer ranking prompts.
 
-    ``Decoder("Qwen/Qwen3-0.6B", Question(YesNo(), binary_cross_entropy))`` is supervised learning of yes and no;
-    ``Question(YesNo())`` on the order of a pairwise teacher is Instruction Distillation, on any order permutation
-    distillation; ``Question(ListPrompt("letters"), learns="both")`` is FIRST; ``Question(ListPrompt())`` teaches to
-    write an order out, with ``early=True`` weighted as full ranking does. Of several questions each list is asked all,
+    ``DecoderLearner("Qwen/Qwen3-0.6B", Lesson(YesNo(), binary_cross_entropy))`` is supervised learning of yes and no;
+    ``Lesson(YesNo())`` on the order of a pairwise teacher is Instruction Distillation, on any order permutation
+    distillation; ``Lesson(ListPrompt("letters"), learns="both")`` is FIRST; ``Lesson(ListPrompt())`` teaches to
+    write an order out, with ``early=True`` weighted as full ranking does. Of several lessons each list is asked all,
     and their losses add up by weight.
 
     Args:
         name: The checkpoint to start from: a folder, or a name on the hub.
-        questions: One or several.
+        lessons: One or several.
         lora: Low-rank adapters that are trained; all weights by default.
         tokens: Whose vectors are trained: ids, or "all" or "none". A head that is tied to them learns as they do.
         chat: Whether the tokenizer's chat template is used; by default where there is one.
@@ -51,7 +51,7 @@ class Decoder(Micro):
         seed: Of the adapters' first weights.
 
     Raises:
-        ConfigurationError: No question, a token that there is not, or an encoder-decoder.
+        ConfigurationError: No lesson, a token that there is not, or an encoder-decoder.
         MissingExtra: ``lora`` without peft.
 
     Reference:
@@ -62,7 +62,7 @@ class Decoder(Micro):
     def __init__(
         self,
         name: str | Path,
-        questions: Question | Sequence[Question],
+        lessons: Lesson | Sequence[Lesson],
         *,
         lora: Lora | None = None,
         tokens: Collection[int] | Literal["all", "none"] = "all",
@@ -71,61 +71,61 @@ class Decoder(Micro):
         seed: int = 0,
     ) -> None:
         super().__init__(micro)
-        self.questions = (questions,) if isinstance(questions, Question) else tuple(questions)
-        if not self.questions:
-            raise ConfigurationError("a Decoder needs at least one Question to be asked")
+        self.lessons = (lessons,) if isinstance(lessons, Lesson) else tuple(lessons)
+        if not self.lessons:
+            raise ConfigurationError("a DecoderLearner needs at least one Lesson to be asked")
         self.name, self.lora, self.tokens = str(name), lora, tokens
         self.live = Live.start(HFModel(self.name, chat=chat), seed=seed)
         self.tokenizer, network = self.live.tokenizer, self.live.network
         if network.config.is_encoder_decoder:
-            raise ConfigurationError(f"{name} is an encoder-decoder; a Decoder trains decoders alone")
+            raise ConfigurationError(f"{name} is an encoder-decoder; a DecoderLearner trains decoders alone")
         self.side = TextSide(self.tokenizer, encoder_decoder=False, chat=chat, thinking=False)
         _train_tokens(network, tokens)
         self.network: nn.Module = network if lora is None else lora.on(network, seed)
 
     @property
     def scorer(self) -> Prompted:
-        """Asks the first question with the weights as they are."""
-        first = self.questions[0]
+        """Asks the first lesson with the weights as they are."""
+        first = self.lessons[0]
         return Prompted(first.prompt, self.live.reader, first.lengths and first.lengths[1])
 
     def __repr__(self) -> str:
-        told = [repr(self.name), *map(repr, self.questions)]
+        told = [repr(self.name), *map(repr, self.lessons)]
         told += [f"lora={self.lora!r}"] if self.lora else []
         if self.tokens != "all":
             told.append(f"tokens={self.tokens!r}" if self.tokens == "none" else f"tokens=<{len(self.tokens)} of them>")
-        return f"Decoder({', '.join(told)})"
+        return f"DecoderLearner({', '.join(told)})"
 
     def loss(self, lists: Sequence[TrainingList]) -> Tensor:
-        """The questions' losses, each a mean over lists, added up by weight."""
-        return torch.stack([question.weight * self.loss_of(question, lists) for question in self.questions]).sum()
+        """The lessons' losses, each a mean over lists, added up by weight."""
+        return torch.stack([lesson.weight * self.loss_of(lesson, lists) for lesson in self.lessons]).sum()
 
-    def loss_of(self, question: Question, lists: Sequence[TrainingList]) -> Tensor:
-        """One question's loss, a scalar; documents are drawn by torch's random state."""
-        shown = show(question, lists, self.side)
-        if question.writes:
-            return self._written(question, shown)
-        scores, silent = self._scored(question, shown)
-        loss = question.loss(scores, *self._beside(shown))
-        return loss + question.mass * silent if question.mass else loss
+    def loss_of(self, lesson: Lesson, lists: Sequence[TrainingList]) -> Tensor:
+        """One lesson's loss, a scalar; documents are drawn by torch's random state."""
+        shown = show(lesson, lists, self.side)
+        if lesson.writes:
+            return self._written(lesson, shown)
+        scores, silent = self._scored(lesson, shown)
+        loss = lesson.loss(scores, *self._beside(shown))
+        return loss + lesson.mass * silent if lesson.mass else loss
 
-    def scores(self, question: Question, shown: Sequence[Shown]) -> Tensor:
+    def scores(self, lesson: Lesson, shown: Sequence[Shown]) -> Tensor:
         """Scores by labels of the documents shown, (lists, docs), 0 behind a shorter list."""
-        return self._scored(question, shown)[0]
+        return self._scored(lesson, shown)[0]
 
-    def _scored(self, question: Question, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
+    def _scored(self, lesson: Lesson, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
         """Scores, and the mean of -log of what the labels have of the whole probability."""
-        template = cast(ChoiceTemplate, question.prompt)
+        template = cast(ChoiceTemplate, lesson.prompt)
         alone = template.max_docs == 1
         items = [(one.query, texts) for one in shown for texts in ([[t] for t in one.texts] if alone else [one.texts])]
-        rendered = [self.side.render(one) for one in prompts(question, items, self.side)]
+        rendered = [self.side.render(one) for one in prompts(lesson, items, self.side)]
         rows, labels = [], []
         for one, ids, (_, texts) in zip(rendered, self.side.prompts(rendered), items, strict=True):
             told = self.side.labels(one, template.options(len(texts)))
             rows.append(ids[: len(ids) - told.dropped] + told.shared)
             labels.append(told.ids)
         logits = self._logits(rows, 1)[:, 0]
-        found = [question.read(row[ids]) for row, ids in zip(logits, labels, strict=True)]
+        found = [lesson.read(row[ids]) for row, ids in zip(logits, labels, strict=True)]
         if alone:
             found = list(torch.split(torch.cat(found), [len(one.texts) for one in shown]))
         pairs = zip(logits, labels, strict=True)
@@ -138,11 +138,11 @@ class Decoder(Micro):
         network.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def _written(self, question: Question, shown: Sequence[Shown]) -> Tensor:
+    def _written(self, lesson: Lesson, shown: Sequence[Shown]) -> Tensor:
         """The loss of an order that is written out; with FIRST also of the labels where it begins."""
-        asked = prompts(question, [(one.query, one.texts) for one in shown], self.side)
+        asked = prompts(lesson, [(one.query, one.texts) for one in shown], self.side)
         rendered = [self.side.render(one) for one in asked]
-        answers = [written(question, one.order).removeprefix(it.answer) for one, it in zip(shown, asked, strict=True)]
+        answers = [written(lesson, one.order).removeprefix(it.answer) for one, it in zip(shown, asked, strict=True)]
         bases = self.side.prompts(rendered)
         rows = self.side.prompts(rendered, [one.glue + text for one, text in zip(rendered, answers, strict=True)])
         end = self.tokenizer.eos_token_id
@@ -152,16 +152,16 @@ class Decoder(Micro):
         width = logits.shape[1]
         wanted = [[IGNORED] * (width - len(answer)) + answer for answer in told]
         labels = torch.tensor(wanted, device=logits.device)
-        if question.scores:
+        if lesson.scores:
             ends = [width - len(row) + len(base) for base, row in zip(bases, rows, strict=True)]
-            return self._jointly(question, rendered, shown, ends, logits, labels)
-        if not question.early:
+            return self._jointly(lesson, rendered, shown, ends, logits, labels)
+        if not lesson.early:
             return language_modelling(logits, labels)
         return importance_weighted(logits, labels, self._ranks(told, labels))
 
     def _jointly(
         self,
-        question: Question,
+        lesson: Lesson,
         rendered: Sequence[Rendered],
         shown: Sequence[Shown],
         ends: Sequence[int],
@@ -169,7 +169,7 @@ class Decoder(Micro):
         labels: Tensor,
     ) -> Tensor:
         """FIRST's loss; labels are read where inference reads them, by the ends of prompts within ``logits``."""
-        template = cast(ChoiceTemplate, question.prompt)
+        template = cast(ChoiceTemplate, lesson.prompt)
         told = [self.side.labels(one, template.options(len(it.texts))) for one, it in zip(rendered, shown, strict=True)]
         places = [end - one.dropped + len(one.shared) - 1 for end, one in zip(ends, told, strict=True)]
         tokens = pad_sequence([torch.tensor(one.ids) for one in told], batch_first=True).to(logits.device)

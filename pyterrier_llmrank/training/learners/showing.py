@@ -14,7 +14,7 @@ from pyterrier_llmrank.models.hf.text import TextSide
 from pyterrier_llmrank.prompts.truncation import fit
 from pyterrier_llmrank.training.data import TrainingList
 
-from .questions import Question
+from .lessons import Lesson
 
 
 class Shown(NamedTuple):
@@ -50,20 +50,20 @@ class _Ruler(NamedTuple):
         return [len(ids) for ids in self.side.prompts([self.side.render(prompt) for prompt in prompts])]
 
 
-def show(question: Question, lists: Sequence[TrainingList], side: TextSide) -> list[Shown]:
+def show(lesson: Lesson, lists: Sequence[TrainingList], side: TextSide) -> list[Shown]:
     """The lists that are asked about, and the documents shown of each; drawn by torch's random state."""
     shown = []
-    for one in _part(lists, question.share):
-        places = _drawn(len(one.docs), question)
+    for one in _part(lists, lesson.share):
+        places = _drawn(len(one.docs), lesson)
         texts = [side.plain(one.docs[place].text) for place in places]
         shown.append(Shown(side.plain(one.query), texts, torch.tensor([one.targets[place] for place in places])))
     return shown
 
 
-def prompts(question: Question, items: Sequence[tuple[str, Sequence[str]]], side: TextSide) -> list[Prompt]:
+def prompts(lesson: Lesson, items: Sequence[tuple[str, Sequence[str]]], side: TextSide) -> list[Prompt]:
     """Prompts about queries and documents, which are cut as at inference."""
-    cap = None if question.lengths is None else _between(*question.lengths)
-    fitted = fit(question.prompt, items, _Ruler(side), reserve=[0] * len(items), max_doc_tokens=cap)
+    cap = None if lesson.lengths is None else _between(*lesson.lengths)
+    fitted = fit(lesson.prompt, items, _Ruler(side), reserve=[0] * len(items), max_doc_tokens=cap)
     return [one.prompt for one in fitted]
 
 
@@ -85,12 +85,12 @@ def _part(lists: Sequence[TrainingList], share: float) -> Sequence[TrainingList]
     return [lists[place] for place in places]
 
 
-def _drawn(docs: int, question: Question) -> list[int]:
+def _drawn(docs: int, lesson: Lesson) -> list[int]:
     """Places of the documents that are shown, in the order in which they are."""
-    places = torch.randperm(docs) if question.docs or question.shuffled else torch.arange(docs)
-    if question.docs is not None:
-        places = places[: _between(*question.docs)]
-    if question.shuffled == 0 or (question.shuffled < 1 and torch.rand(()) >= question.shuffled):
+    places = torch.randperm(docs) if lesson.docs or lesson.shuffled else torch.arange(docs)
+    if lesson.docs is not None:
+        places = places[: _between(*lesson.docs)]
+    if lesson.shuffled == 0 or (lesson.shuffled < 1 and torch.rand(()) >= lesson.shuffled):
         places = places.sort().values
     found: list[int] = places.tolist()
     return found

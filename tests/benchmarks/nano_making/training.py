@@ -13,7 +13,7 @@ import torch
 from pyterrier_llmrank.core import Doc
 from pyterrier_llmrank.prompts import ListPrompt, PairPrompt, SetPrompt, YesNo
 from pyterrier_llmrank.training.data import TrainingList
-from pyterrier_llmrank.training.learners import Decoder, Question
+from pyterrier_llmrank.training.learners import DecoderLearner, Lesson
 from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.losses import binary_cross_entropy, by_teacher_ranks, kl_divergence, rank_net
 from pyterrier_llmrank.training.settings import Training
@@ -43,11 +43,11 @@ def ordered(scores, targets, mask):
 
 SHORT, SHORTER = (24, 80), (16, 40)  # tokens of a passage
 QUESTIONS = (
-    Question(YesNo(), graded, docs=(5, 7), max_doc_tokens=SHORT, share=0.45),
-    Question(PairPrompt(), belief, docs=(2, 2), shuffled=1, max_doc_tokens=SHORT),
-    Question(SetPrompt(), ordered, docs=(3, 6), shuffled=0.7, max_doc_tokens=SHORT, share=0.6),
-    Question(ListPrompt("letters"), ordered, docs=(7, 20), shuffled=0.5, max_doc_tokens=SHORTER, share=0.3),
-    Question(ListPrompt(), docs=(7, 20), shuffled=0.5, max_doc_tokens=SHORTER, early=True, share=0.2, weight=0.7),
+    Lesson(YesNo(), graded, docs=(5, 7), max_doc_tokens=SHORT, share=0.45),
+    Lesson(PairPrompt(), belief, docs=(2, 2), shuffled=1, max_doc_tokens=SHORT),
+    Lesson(SetPrompt(), ordered, docs=(3, 6), shuffled=0.7, max_doc_tokens=SHORT, share=0.6),
+    Lesson(ListPrompt("letters"), ordered, docs=(7, 20), shuffled=0.5, max_doc_tokens=SHORTER, share=0.3),
+    Lesson(ListPrompt(), docs=(7, 20), shuffled=0.5, max_doc_tokens=SHORTER, early=True, share=0.2, weight=0.7),
 )
 
 SHARED = {
@@ -95,7 +95,9 @@ def taught(options, start, questions, folder, settings):
     """Trains; the weights that do best on held-out questions are kept."""
     words = len(json.loads((options.work / "kept.json").read_text(encoding="utf-8")))
     low, size = len(tokens.SPECIAL), json.loads((start / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-    learner = Decoder(start, questions, tokens=[*range(low), *range(low + words, size)])  # words stay as they are
+    learner = DecoderLearner(
+        start, questions, tokens=[*range(low), *range(low + words, size)]
+    )  # words stay as they are
     lists, held = lists_of(options.work)
 
     def measure():

@@ -14,7 +14,7 @@ from pyterrier_llmrank.core import Question as Asked
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.prompts import Graded, OneMessage
 from pyterrier_llmrank.training.data import TrainingList
-from pyterrier_llmrank.training.learners import Decoder, Lora, Question
+from pyterrier_llmrank.training.learners import DecoderLearner, Lesson, Lora
 from pyterrier_llmrank.training.learners.showing import show
 from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.losses import binary_cross_entropy, kl_divergence, rank_net
@@ -57,8 +57,8 @@ def toy(n=4, docs=3, scale=1.0):
 def ranked(learner, prompt):
     """Whether every list is in the ideal order by its labels."""
     with torch.no_grad():
-        shown = show(Question(prompt, learns="labels"), toy(), learner.side)
-        scores = learner.scores(Question(prompt, learns="labels"), shown)
+        shown = show(Lesson(prompt, learns="labels"), toy(), learner.side)
+        scores = learner.scores(Lesson(prompt, learns="labels"), shown)
     return [s.argsort(descending=True).tolist() == one.order for s, one in zip(scores, shown, strict=True)]
 
 
@@ -76,17 +76,17 @@ def read(folder, prompt, lists):
 @pytest.mark.parametrize(
     ("question", "docs"),
     [
-        (Question(YES, binary_cross_entropy), 3),
-        (Question(YES), 3),
-        (Question(YES, kl_divergence), 3),
-        (Question(SET, shuffled=0.5), 3),
-        (Question(LETTERS), 3),
-        (Question(LETTERS, learns="both"), 3),
+        (Lesson(YES, binary_cross_entropy), 3),
+        (Lesson(YES), 3),
+        (Lesson(YES, kl_divergence), 3),
+        (Lesson(SET, shuffled=0.5), 3),
+        (Lesson(LETTERS), 3),
+        (Lesson(LETTERS, learns="both"), 3),
     ],
     ids=["sft", "permutation", "divergence", "set", "letters", "first"],
 )
 def test_a_toy_is_in_the_ideal_order_after_fifty_steps(folder, tmp_path, question, docs):
-    learner = Decoder(folder, question)
+    learner = DecoderLearner(folder, question)
     assert not all(ranked(learner, question.prompt))
     found = train(learner, toy(docs=docs), tmp_path, QUICK)
     assert all(ranked(learner, question.prompt)) and found.history[-1]["loss"] < found.history[0]["loss"]
@@ -95,7 +95,7 @@ def test_a_toy_is_in_the_ideal_order_after_fifty_steps(folder, tmp_path, questio
 @pytest.mark.parametrize("early", [False, True])
 def test_orders_are_learnt_as_texts_and_written_whole(folder, tmp_path, early):
     training = Training(steps=90, batch_size=4, learning_rate=0.02, warmup=0.0)
-    train(Decoder(folder, Question(NUMBERS, early=early)), toy(), tmp_path, training)
+    train(DecoderLearner(folder, Lesson(NUMBERS, early=early)), toy(), tmp_path, training)
     for one in toy():
         written = HFModel(str(tmp_path), device="cpu").generate(
             [NUMBERS.render(one.query, [doc.text for doc in one.docs])], max_tokens=24
@@ -111,9 +111,9 @@ def test_orders_are_learnt_as_texts_and_written_whole(folder, tmp_path, early):
 @pytest.mark.parametrize("prompt", [YesNo(), PairPrompt(), SetPrompt(), ListPrompt("letters"), YES, LETTERS], ids=repr)
 def test_scores_are_those_that_inference_reads(folder, prompt):
     lists = toy(2, docs=2)
-    learner = Decoder(folder, Question(prompt))
+    learner = DecoderLearner(folder, Lesson(prompt))
     with torch.no_grad():
-        ours = learner.scores(learner.questions[0], show(Question(prompt), lists, learner.side))
+        ours = learner.scores(learner.lessons[0], show(Lesson(prompt), lists, learner.side))
     theirs = torch.tensor(read(folder, prompt, lists), dtype=torch.float32)
     if isinstance(prompt, PairPrompt | SetPrompt):
         ours = ours.softmax(dim=1)
@@ -123,11 +123,11 @@ def test_scores_are_those_that_inference_reads(folder, prompt):
 
 def test_labels_take_the_whole_probability_where_their_mass_is_learnt(folder, tmp_path):
     learner, model = (
-        Decoder(folder, Question(YES, binary_cross_entropy, mass=1.0)),
+        DecoderLearner(folder, Lesson(YES, binary_cross_entropy, mass=1.0)),
         HFModel(str(tmp_path), device="cpu"),
     )
     with torch.no_grad():
-        plain = Decoder(folder, Question(YES, binary_cross_entropy)).loss(toy(1))
+        plain = DecoderLearner(folder, Lesson(YES, binary_cross_entropy)).loss(toy(1))
         logits = learner.loss(toy(1))
     prompts = [YES.render("?", [doc.text]) for doc in toy(1)[0].docs]
     before = HFModel(str(folder), device="cpu").choices(prompts, [("Yes", "No")] * 3)
@@ -146,13 +146,13 @@ def test_first_reads_its_ranking_where_the_letters_begin_and_its_text_from_there
         return logits.sum() * 0
 
     monkeypatch.setattr("pyterrier_llmrank.training.learners.decoder.first_joint", noted)
-    learner = Decoder(folder, Question(LETTERS, learns="both"))
+    learner = DecoderLearner(folder, Lesson(LETTERS, learns="both"))
     lists = [*toy(1, docs=3), *toy(1, docs=2)]
     with torch.no_grad():
         learner.loss(lists)
         for row, one in enumerate(lists):
-            shown = show(Question(LETTERS), [one], learner.side)
-            alone = learner.scores(Question(LETTERS), shown)[0]
+            shown = show(Lesson(LETTERS), [one], learner.side)
+            alone = learner.scores(Lesson(LETTERS), shown)[0]
             place, tokens = seen["positions"][row], seen["tokens"][row][: len(one.docs)]
             assert torch.allclose(seen["logits"][row, place, tokens], alone, atol=1e-4)
             told = seen["labels"][row][seen["labels"][row] >= 0].tolist()
@@ -167,7 +167,7 @@ def test_the_first_identifiers_weigh_more(folder, monkeypatch):
         "pyterrier_llmrank.training.learners.decoder.importance_weighted",
         lambda logits, labels, ranks: seen.append((labels, ranks)) or logits.sum() * 0,
     )
-    learner = Decoder(folder, Question(NUMBERS, early=True))
+    learner = DecoderLearner(folder, Lesson(NUMBERS, early=True))
     with torch.no_grad():
         learner.loss(toy(1))
     (labels, ranks), *_ = seen
@@ -181,30 +181,30 @@ def test_the_first_identifiers_weigh_more(folder, monkeypatch):
 
 
 def test_documents_are_drawn_shuffled_and_cut(folder):
-    side, lists = Decoder(folder, Question(YES)).side, toy(8, docs=4)
+    side, lists = DecoderLearner(folder, Lesson(YES)).side, toy(8, docs=4)
     torch.manual_seed(0)
-    some = show(Question(SET, docs=(2, 3), share=0.5), lists, side)
+    some = show(Lesson(SET, docs=(2, 3), share=0.5), lists, side)
     assert len(some) == 4 and {len(one.texts) for one in some} == {2, 3}
-    kept = [[TEXTS.index(text) for text in one.texts] for one in show(Question(SET, docs=(4, 4)), lists, side)]
+    kept = [[TEXTS.index(text) for text in one.texts] for one in show(Lesson(SET, docs=(4, 4)), lists, side)]
     assert kept == [[(i + k) % 4 for k in range(4)] for i in range(8)]
-    mixed = [one.texts for one in show(Question(SET, shuffled=1.0), lists, side)]
-    assert mixed != [one.texts for one in show(Question(SET), lists, side)]
+    mixed = [one.texts for one in show(Lesson(SET, shuffled=1.0), lists, side)]
+    assert mixed != [one.texts for one in show(Lesson(SET), lists, side)]
     assert all(
         round(3 - 3 * float(t)) == TEXTS.index(x) for one in some for x, t in zip(one.texts, one.targets, strict=True)
     )
-    learner = Decoder(folder, Question(YES, max_doc_tokens=1))
+    learner = DecoderLearner(folder, Lesson(YES, max_doc_tokens=1))
     with torch.no_grad():
-        short = learner.scores(learner.questions[0], show(Question(YES), lists[:1], side))
+        short = learner.scores(learner.lessons[0], show(Lesson(YES), lists[:1], side))
         same = learner.scores(
-            Question(YES),
-            [one._replace(texts=[t[:1] for t in one.texts]) for one in show(Question(YES), lists[:1], side)],
+            Lesson(YES),
+            [one._replace(texts=[t[:1] for t in one.texts]) for one in show(Lesson(YES), lists[:1], side)],
         )
     assert torch.allclose(short, same, atol=1e-5)
 
 
 def test_control_tokens_in_documents_are_plain_text(folder):
-    side = Decoder(folder, Question(YES)).side
-    (one,) = show(Question(YES), [TrainingList("1", "<|end|>", (Doc("1", "a <|end|>"),), (1.0,))], side)
+    side = DecoderLearner(folder, Lesson(YES)).side
+    (one,) = show(Lesson(YES), [TrainingList("1", "<|end|>", (Doc("1", "a <|end|>"),), (1.0,))], side)
     assert side.tokenizer.eos_token_id not in side.encode([one.texts[0], one.query], special=False)[0]
 
 
@@ -212,7 +212,7 @@ def test_control_tokens_in_documents_are_plain_text(folder):
 
 
 def test_only_the_named_tokens_are_trained(folder, tmp_path):
-    learner = Decoder(folder, Question(YES), tokens=[5, 6])
+    learner = DecoderLearner(folder, Lesson(YES), tokens=[5, 6])
     before = {name: value.clone() for name, value in learner.network.state_dict().items()}
     train(learner, toy(), tmp_path, Training(steps=3, batch_size=4, learning_rate=0.01, weight_decay=0.0))
     after = learner.network.get_input_embeddings().weight
@@ -222,7 +222,7 @@ def test_only_the_named_tokens_are_trained(folder, tmp_path):
     assert not torch.equal(
         learner.network.state_dict()["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"]
     )
-    assert not Decoder(folder, Question(YES), tokens="none").network.get_input_embeddings().weight.requires_grad
+    assert not DecoderLearner(folder, Lesson(YES), tokens="none").network.get_input_embeddings().weight.requires_grad
 
 
 def test_a_merged_adapter_and_one_beside_its_base_say_the_same(folder, tmp_path):
@@ -230,12 +230,12 @@ def test_a_merged_adapter_and_one_beside_its_base_say_the_same(folder, tmp_path)
     lists, scores = toy(2), []
     for merged in (True, False):
         torch.manual_seed(0)  # of the adapter's first weights
-        learner = Decoder(folder, Question(YES), lora=Lora(4, 8, merged=merged))
+        learner = DecoderLearner(folder, Lesson(YES), lora=Lora(4, 8, merged=merged))
         before = learner.network.base_model.model.model.layers[0].mlp.up_proj.base_layer.weight.clone()
         train(learner, toy(), tmp_path / str(merged), Training(steps=10, batch_size=4, learning_rate=0.01))
         assert torch.equal(learner.network.base_model.model.model.layers[0].mlp.up_proj.base_layer.weight, before)
         with torch.no_grad():
-            live = learner.scores(Question(YES), show(Question(YES), lists, learner.side))
+            live = learner.scores(Lesson(YES), show(Lesson(YES), lists, learner.side))
         scores += [live, torch.tensor(read(tmp_path / str(merged), YES, lists))]
     for one in scores[1:]:
         assert torch.allclose(one.float(), scores[0].float(), atol=1e-4)
@@ -251,11 +251,11 @@ class Stopped(Exception):
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(folder, tmp_path):
-    questions = (Question(YES, docs=(2, 3)), Question(SET, shuffled=0.5, share=0.5))
+    questions = (Lesson(YES, docs=(2, 3)), Lesson(SET, shuffled=0.5, share=0.5))
     training = Training(steps=8, batch_size=3, learning_rate=0.01, checkpoint_every=2)
-    whole = Decoder(folder, questions)
+    whole = DecoderLearner(folder, questions)
     train(whole, toy(6), tmp_path / "whole", training)
-    learner, calls = Decoder(folder, questions), []
+    learner, calls = DecoderLearner(folder, questions), []
     ours = learner.loss
 
     def stopping(lists):
@@ -267,7 +267,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(folder, tmp_pat
     learner.loss = stopping
     with pytest.raises(Stopped):
         train(learner, toy(6), tmp_path / "cut", training)
-    again = Decoder(folder, questions)
+    again = DecoderLearner(folder, questions)
     train(again, toy(6), tmp_path / "cut", training)
     for name, value in whole.network.state_dict().items():
         assert torch.allclose(value, again.network.state_dict()[name], atol=1e-7), name
@@ -296,22 +296,22 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(folder, tmp_pat
 )
 def test_a_question_that_cannot_be_learnt_is_refused(options, said):
     with pytest.raises(ConfigurationError, match=said):
-        Question(**{"prompt": YES, **options})
+        Lesson(**{"prompt": YES, **options})
 
 
 def test_a_learner_that_cannot_be_is_refused(folder, tmp_path):
-    with pytest.raises(ConfigurationError, match="at least one Question"):
-        Decoder(folder, [])
+    with pytest.raises(ConfigurationError, match="at least one Lesson"):
+        DecoderLearner(folder, [])
     with pytest.raises(ConfigurationError, match=r"tokens are 0 to \d+ here, got 99999"):
-        Decoder(folder, Question(YES), tokens=[99999])
+        DecoderLearner(folder, Lesson(YES), tokens=[99999])
     with pytest.raises(ConfigurationError, match="is an encoder-decoder"):
-        Decoder(encoder_decoder(tmp_path), Question(YES))
+        DecoderLearner(encoder_decoder(tmp_path), Lesson(YES))
     with pytest.raises(ConfigurationError, match="Lora needs a rank of at least 1"):
         Lora(0)
     pytest.importorskip("peft")
     with pytest.raises(ConfigurationError, match="LlamaForCausalLM cannot have Lora"):
-        Decoder(folder, Question(YES), lora=Lora(modules=("nowhere",)))
+        DecoderLearner(folder, Lesson(YES), lora=Lora(modules=("nowhere",)))
 
 
 def test_rank_net_is_the_loss_unless_another_is_said():
-    assert Question(YES).loss is rank_net and repr(Question(YES, kl_divergence)).endswith("loss=kl_divergence)")
+    assert Lesson(YES).loss is rank_net and repr(Lesson(YES, kl_divergence)).endswith("loss=kl_divergence)")

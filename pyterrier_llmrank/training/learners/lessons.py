@@ -22,7 +22,7 @@ Learnt: TypeAlias = Literal["labels", "text", "both"]
 
 
 @dataclass(frozen=True, repr=False)
-class Question:
+class Lesson:
     """A prompt, and what is learnt from the answer to it.
 
     Args:
@@ -37,10 +37,10 @@ class Question:
         shuffled: How often they are shown in random order, 0 to 1; otherwise in the list's.
         max_doc_tokens: Tokens to keep of a document; likewise fewest and most.
         early: Whether in a written order the first identifiers weigh more: ``1 + 1 / log2(1 + rank)``.
-        share: Of the lists of a batch, which part is asked this question, at least one of them; drawn anew each time.
+        share: Of the lists of a batch, which part is asked this lesson, at least one of them; drawn anew each time.
         mass: Weight of what the labels have of the whole probability, as its negative logarithm: 1 beside a
             cross-entropy of labels makes it that of the next token. 0 leaves other tokens as likely as they are.
-        weight: Of this question beside others.
+        weight: Of this lesson beside others.
 
     Raises:
         ConfigurationError: An argument is out of range, or the prompt cannot be learnt so.
@@ -105,6 +105,6 @@ class Question:
         return (logits[:yes].logsumexp(0) - logits[yes:].logsumexp(0)).reshape(1)
 
 
-def written(question: Question, order: Sequence[int]) -> str:
+def written(lesson: Lesson, order: Sequence[int]) -> str:
     """An order as it is written out, by places among the documents shown, best first."""
-    return cast(ListPrompt, question.prompt).written(order)
+    return cast(ListPrompt, lesson.prompt).written(order)
