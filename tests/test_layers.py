@@ -85,7 +85,7 @@ DOORS = {
     "distributed": {"core", "costs", "errors", "ledger", "middleware"},
     "presets": PARTS | {"rerank"},
     "methods": PARTS | {"columns", "frames", "networks", "presets", "rerank", "seeds", "training"},
-    "dense": {"core", "described", "errors", "frames", "middleware", "models", "scorers", "training"},
+    "dense": {"core", "described", "errors", "frames", "middleware", "models", "scorers", "students", "training"},
     "mini": {"errors"},
     "demo": {"costs", "errors", "methods", "mini", "models", "nano", "rerank", "scorers", "strategies"},
     "__main__": {"demo"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +14,8 @@ import pyterrier as pt
 
 from pyterrier_llmrank.core import Doc, brief
 from pyterrier_llmrank.errors import ConfigurationError, InputError
-from pyterrier_llmrank.training.data import TrainingList, distil, informative, training_lists
+from pyterrier_llmrank.students.lessons import taught
+from pyterrier_llmrank.training.data import TrainingList, informative, training_lists
 from pyterrier_llmrank.training.settings import Training
 
 from .encoding import Vectors
@@ -76,16 +76,9 @@ def teacher_lists(own: Teachable, teacher: pt.Transformer, queries: pd.DataFrame
         InputError: The teacher's results have no texts or scores, or nothing can be learnt from them.
     """
     asked = teacher if own.texts is None else teacher >> own.texts
-    named = blake2b(repr(asked).encode(), digest_size=4).hexdigest()
-    lists = distil(
-        queries[["qid", "query"]],
-        asked.transform,
-        folder / f"teacher-{named}.jsonl",
-        k=own.teaching.depth,
-        text_field=own.text_field,
-    )
-    wanted = {*queries["qid"].astype(str)}
-    found = informative(one for one in lists if one.qid in wanted)
+    told = {"targets": "score", "k": own.teaching.depth, "text_field": own.text_field}
+    lists = taught(asked, queries[["qid", "query"]], folder, 32, own.teaching.training.device, told)
+    found = informative(lists)
     if not found:
         raise InputError(f"the teacher {teacher!r} said nothing to learn from about {len(queries)} queries")
     return scaled(found)
