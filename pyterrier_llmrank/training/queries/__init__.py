@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .apart import without_source
 from .asked import Asked
 from .choosing import mmr, near_centroid, quotas, representatives
 from .clusters import Clusters, k_means
@@ -51,5 +52,6 @@ __all__ = [
     "sift",
     "sifted_by_teacher",
     "without_near_duplicates",
+    "without_source",
     "write_queries",
 ]

@@ -17,6 +17,7 @@ from pyterrier_llmrank.training.queries import (
     found_by,
     sift,
     sifted_by_teacher,
+    without_source,
 )
 
 QUERIES = pd.DataFrame(
@@ -185,3 +186,13 @@ def test_nothing_found_teaches_nothing():
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_query_is_not_shown_the_document_that_it_is_from():
+    found = pd.concat([results(a="abc", b="cba"), pd.DataFrame({"qid": ["other"], "docno": ["a"], "score": [1.0]})])
+    left_over = without_source(found, QUERIES)
+    assert left_over["docno"].tolist() == ["b", "c", "c", "a", "a"]
+    assert left_over["score"].tolist() == [9.0, 8.0, 10.0, 8.0, 1.0] and list(left_over.index) == [0, 1, 2, 3, 4]
+    assert without_source(found.head(0), QUERIES).empty
+    with pytest.raises(InputError, match="queries need the columns qid and docno; missing: docno"):
+        without_source(found, QUERIES.drop(columns="docno"))
