@@ -1,11 +1,11 @@
 """A cross-encoder and a Set-Encoder, trained from MiniLM's weights in minutes on a CPU, against BM25 on other subjects.
 
-    python tests/benchmarks/training_rerankers.py FOLDER [--steps 250] [--layers 3] [--depth 20] [--save NAME]
+    python tests/benchmarks/training_rerankers.py FOLDER [--steps 400] [--layers 6] [--depth 20] [--save NAME]
 
 Both start from all-MiniLM-L6-v2, a retriever, so that their heads are new. The teacher is a pipeline: BM25 over the
 answers of medquad_pairs and others at random, and MiniLM's cosines. It is asked about questions of medquad_pairs and
-about sentences of its answers; texts are cut to ``WORDS``. Stopped at any time, the same call goes on where it was. Then
-BM25's first documents of collections that neither saw are reranked: nDCG@10, and the p-value of a paired t-test against
+about sentences of its answers; texts are cut to ``WORDS``. Stopped at any time, the same call goes on where it was.
+Then BM25's first documents of collections that neither saw are reranked: nDCG@10, and the p-value of a paired t-test against
 BM25's own order.
 
 The kept result is of 400 steps of the cross-encoder (24 CPU minutes, those of the teacher among them) and 250 of the
