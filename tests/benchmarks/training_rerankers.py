@@ -5,8 +5,8 @@
 Both start from all-MiniLM-L6-v2, a retriever, so that their heads are new. The teacher is a pipeline: BM25 over the
 answers of medquad_pairs and others at random, and MiniLM's cosines. It is asked about questions of medquad_pairs and
 about sentences of its answers; texts are cut to ``WORDS``. Stopped at any time, the same call goes on where it was.
-Then BM25's first documents of collections that neither saw are reranked: nDCG@10, and the p-value of a paired t-test against
-BM25's own order.
+Then BM25's first documents of collections that neither saw are reranked: nDCG@10, and the p-value of a paired t-test
+against BM25's own order.
 
 The kept result is of 400 steps of the cross-encoder (24 CPU minutes, those of the teacher among them) and 250 of the
 Set-Encoder (9), each the first run of these settings: means above BM25's on two collections each, none significantly.
