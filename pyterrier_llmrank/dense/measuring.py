@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.students.lessons import measure_of
 from pyterrier_llmrank.training.data import TrainingList
 
 from .encoding import Vectors
@@ -64,10 +64,7 @@ def measured_by(name: str, lists: Sequence[TrainingList], found: Found) -> Calla
     """
     import ir_measures
 
-    try:
-        measure = ir_measures.parse_measure(name)
-    except (NameError, ValueError, SyntaxError) as error:
-        raise ConfigurationError(f"measure must be one of ir_measures, such as 'nDCG@10', got {name!r}") from error
+    measure = measure_of(name)
     whole = all(float(value).is_integer() for one in lists for value in one.targets)
     grades = 1 if whole else FINE
     qrels = {one.qid: {d.docno: round(grades * t) for d, t in zip(one.docs, one.targets, strict=True)} for one in lists}

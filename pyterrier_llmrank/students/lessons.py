@@ -129,9 +129,7 @@ def measure_of(measure: Any) -> Any:  # noqa: ANN401 - of ir_measures
     try:
         return ir_measures.parse_measure(measure)
     except (NameError, ValueError, SyntaxError, TypeError) as error:
-        raise ConfigurationError(
-            f"measure must be one of ir_measures, such as 'nDCG@10' or 'RR', got {measure!r}"
-        ) from error
+        raise ConfigurationError(f"measure must be one of ir_measures, such as 'nDCG@10', got {measure!r}") from error
 
 
 def _digest(teacher: pt.Transformer, told: Mapping[str, Any]) -> str:
