@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import pandas as pd
 import pyterrier as pt
 
 from pyterrier_llmrank.core import Doc, brief
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.students.lessons import taught
-from pyterrier_llmrank.training.data import TrainingList, informative, training_lists
+from pyterrier_llmrank.training.data import TrainingList, informative, scaled_lists, training_lists
 from pyterrier_llmrank.training.settings import Training
 
 from .encoding import Vectors
@@ -81,14 +80,7 @@ def teacher_lists(own: Teachable, teacher: pt.Transformer, queries: pd.DataFrame
     found = informative(lists)
     if not found:
         raise InputError(f"the teacher {teacher!r} said nothing to learn from about {len(queries)} queries")
-    return scaled(found)
-
-
-def scaled(lists: Sequence[TrainingList], percentiles: tuple[float, float] = (1.0, 99.0)) -> list[TrainingList]:
-    """Lists whose targets go from 0 to 1, as ``training.data.scaled_scores`` makes those of a frame."""
-    low, high = np.percentile(np.concatenate([one.targets for one in lists]), percentiles)
-    span = high - low if high > low else 1.0
-    return [replace(one, targets=tuple(((np.array(one.targets) - low) / span).clip(0, 1).tolist())) for one in lists]
+    return scaled_lists(found)
 
 
 def judged_lists(own: Teachable, frame: pd.DataFrame, qrels: pd.DataFrame) -> list[TrainingList]:

@@ -16,6 +16,7 @@ from pyterrier_llmrank.models import HFModel
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.base import TextTemplate
 from pyterrier_llmrank.prompts.truncation import fit
+from pyterrier_llmrank.seeds import derived
 
 from .data.lists import TrainingList
 from .rollouts import Reward, Rollout
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 History = list[dict[str, float]]
+
+CALL = "call.txt"
+SAVING = {"save_steps", "save_total_limit", "logging_steps"}  # options that change nothing of what is learnt
 
 
 class Row(NamedTuple):
@@ -64,7 +68,7 @@ def grpo(
         lora: Such as ``peft.LoraConfig(r=16, lora_alpha=32)``; by default all weights are trained.
         thinking: What a chat template that can switch reasoning on or off is told.
         **options: Of trl's ``GRPOConfig``: learning_rate, max_steps, beta, temperature, use_vllm, save_steps … With
-            save_steps, the same call goes on from the last checkpoint after it was stopped.
+            save_steps, the same call, with any reward, goes on from the last checkpoint after it was stopped.
 
     Returns:
         What trl logged, also in ``folder/history.jsonl``: rows with step, loss, reward …
@@ -72,7 +76,8 @@ def grpo(
     Raises:
         MissingExtra: trl is not installed.
         InputError: There are no lists, or lists of several lengths for a prompt about one document.
-        ConfigurationError: The prompt reads probabilities, or has the answer of a chat begin; or samples are below 2.
+        ConfigurationError: The prompt reads probabilities, or has the answer of a chat begin; samples are below 2; or
+            the folder holds checkpoints of another call.
         ModelNotFound: There is no such model.
 
     Reference:
@@ -89,6 +94,9 @@ def grpo(
     data = datasets.Dataset.from_list([{"prompt": text, "row": number} for number, text in enumerate(shown)])
     group = len(lists[0].docs) if prompt.max_docs == 1 else 1
     checkpoints = folder / "checkpoint"
+    ends = derived(0, len(lists), *(f"{one.qid} {one.targets}" for one in (lists[0], lists[-1])))
+    told = {"base": str(base), "prompt": prompt, "lists": ends, "samples": samples, "max_tokens": max_tokens}
+    _of_this_call(checkpoints, {**told, "lora": lora is not None, "thinking": thinking, **options})
     more = _settings(options, samples=samples, group=group, chat={"enable_thinking": thinking} if chat else None)
     with _quiet():
         trainer = trl.GRPOTrainer(
@@ -217,6 +225,24 @@ def _quiet() -> Iterator[None]:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", ".*pin_memory.*")  # torch's, on machines without an accelerator
         yield
+
+
+def _of_this_call(checkpoints: Path, told: dict[str, Any]) -> None:
+    """Keeps what a call is about beside its checkpoints.
+
+    Raises:
+        ConfigurationError: There are checkpoints of another call.
+    """
+    here = "\n".join(f"{name}={told[name]!r}" for name in sorted(told) if name not in SAVING)
+    kept = checkpoints / CALL
+    if _last(checkpoints) and kept.is_file() and (there := kept.read_text(encoding="utf-8")) != here:
+        differ = sorted({*there.splitlines()} ^ {*here.splitlines()})
+        raise ConfigurationError(
+            f"{checkpoints} is of another training than this one; of one of them alone are {', '.join(differ)}; "
+            "train in another folder, or delete this one to start anew"
+        )
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    kept.write_text(here, encoding="utf-8")
 
 
 def _last(checkpoints: Path) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from pyterrier_llmrank.errors import MissingExtra
 from pyterrier_llmrank.models.hf.devices import pick_device
@@ -58,23 +58,19 @@ class Workers:
         """Gives every worker the first one's weights."""
         if self.count > 1:
             for value in network.state_dict().values():
-                torch.distributed.broadcast(value, 0)
+                distributed.broadcast(value, 0)
 
     def told(self, value: T) -> T:
         """What the first worker holds."""
         if self.count == 1:
             return value
         values: list[Any] = [value]
-        torch.distributed.broadcast_object_list(values, 0, device=self.device)
+        distributed.broadcast_object_list(values, 0, device=self.device)
         return values[0]  # type: ignore[no-any-return]
 
     def all(self, value: T) -> list[T]:
         """What each worker holds."""
-        if self.count == 1:
-            return [value]
-        values: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(values, value)
-        return values
+        return of_all(value)
 
     def mean(self, value: float, weight: float) -> float:
         """Mean of a number over workers, each with a weight."""
@@ -88,5 +84,22 @@ class Workers:
         share = lists / max(sum(self.all(lists)), 1)
         for one in parameters:
             gradient: Tensor = torch.zeros_like(one) if one.grad is None else one.grad.mul_(share)
-            torch.distributed.all_reduce(gradient)
+            distributed.all_reduce(gradient)
             one.grad = gradient
+
+
+def joined() -> tuple[int, int]:
+    """Which of how many processes that learn together this is."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def of_all(own: T) -> list[T]:
+    """What every process has to say, in order."""
+    _, number = joined()
+    if number == 1:
+        return [own]
+    said: list[Any] = [None] * number
+    distributed.all_gather_object(said, own)
+    return said

@@ -25,7 +25,6 @@ import json
 import re
 import warnings
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +38,19 @@ from transformers import AutoModel, AutoTokenizer
 from pyterrier_llmrank import LLMRankWarning, Pointwise, Rerank
 from pyterrier_llmrank.demo.minilm import minilm
 from pyterrier_llmrank.students import CrossEncoderStudent, SetEncoderStudent
-from pyterrier_llmrank.training.losses import kl_divergence
+from pyterrier_llmrank.training.losses import kl_divergence, margin_mse
 from pyterrier_llmrank.training.settings import Training
 
-WORDS, ANSWERS, QUERIES, SEED = 45, 5_000, 2_000, 0
-FOUND, DRAWN = 4, 2  # documents of a list: BM25's first and others of its best, and any others
+ANSWERS, QUERIES, SEED = 5_000, 4_000, 0
+WORDS = (25, 90)  # of a text, at least and at most
+LENGTH, LONGER = 160, 256  # tokens of query and document while training, and afterwards
+COSINE, LEXICAL = 12.0, 2.0  # what the teacher's belief adds up from, in nats: cosine, and BM25 by its best
+NEAR, FAR = 16, 40  # a list's documents: BM25's first, three of the next, one of those after, and any one
 UNSEEN = ("noveleval", "med", "msmarco_dl19")  # and cranfield, for those who have the time
 NDCG = pt.measures.nDCG @ 10
 
 
-def cut(text, words=WORDS):
+def cut(text, words):
     return " ".join(text.split()[:words])
 
 
@@ -67,18 +69,19 @@ def corpus(shared):
     pairs = read(shared / "data/medquad_pairs/pairs.jsonl.gz")
     often = Counter(one for pair in pairs for one in {*sentences_of(pair["answer"])})
     pairs = [pairs[place] for place in rng.permutation(len(pairs))[:ANSWERS]]
-    queries = []
-    for number, pair in enumerate(pairs):
-        later = " ".join(pair["answer"].split()[WORDS:])
+    queries, lengths = [], rng.integers(*WORDS, ANSWERS)
+    for number, (pair, words) in enumerate(zip(pairs, lengths, strict=True)):
+        later = " ".join(pair["answer"].split()[words:])
         sentences = [one for one in sentences_of(later) if 5 <= len(one.split()) <= 20 and often[one] == 1]
         told = pair["question"] if number % 2 or not sentences else sentences[rng.integers(len(sentences))]
         queries.append(re.sub(r"\s+", " ", told))
-    answers = pd.DataFrame({"docno": [f"a{i}" for i in range(ANSWERS)], "text": [cut(p["answer"]) for p in pairs]})
+    texts = [cut(pair["answer"], words) for pair, words in zip(pairs, lengths, strict=True)]
+    answers = pd.DataFrame({"docno": [f"a{i}" for i in range(ANSWERS)], "text": texts})
     return answers, pd.DataFrame({"qid": [f"q{i}" for i in range(ANSWERS)], "query": queries})
 
 
 class Candidates(pt.Transformer):
-    """BM25's first answer, others drawn from its first 30, and others drawn from all."""
+    """BM25's first answer, others drawn from its first 40, and one drawn from all."""
 
     def __init__(self, answers):
         import bm25s
@@ -96,18 +99,20 @@ class Candidates(pt.Transformer):
         found = []
         for qid, query in topics[["qid", "query"]].itertuples(index=False):
             tokens = bm25s.tokenize([query], stopwords="en", show_progress=False)
-            docs, scores = self.index.retrieve(tokens, k=30, show_progress=False)
+            docs, scores = self.index.retrieve(tokens, k=FAR, show_progress=False)
             rng = np.random.default_rng([SEED, int(qid[1:])])
-            places = [0, *sorted(rng.choice(np.arange(1, 30), FOUND - 1, replace=False))]
-            others = rng.choice(np.setdiff1d(np.arange(len(self.answers)), docs[0]), DRAWN, replace=False)
-            rows = self.answers.iloc[[*docs[0][places], *others]].reset_index(drop=True)
-            found.append(rows.assign(qid=qid, query=query, score=[*scores[0][places], *[0.0] * DRAWN]))
+            places = [0, *sorted(rng.choice(np.arange(1, NEAR), 3, replace=False)), rng.integers(NEAR, FAR)]
+            other = rng.choice(np.setdiff1d(np.arange(len(self.answers)), docs[0]))
+            rows = self.answers.iloc[[*docs[0][places], other]].reset_index(drop=True)
+            lexical = np.array([*scores[0][places], 0.0])
+            found.append(rows.assign(qid=qid, query=query, score=lexical, lexical=lexical / max(lexical[0], 1e-6)))
         return pt.model.add_ranks(pd.concat(found, ignore_index=True))
 
 
 def teacher(answers):
-    """MiniLM over what ``Candidates`` draws: cosines."""
-    return Candidates(answers) >> Rerank(Pointwise(), minilm())
+    """MiniLM over what ``Candidates`` draws, with BM25: ``belief``, in nats."""
+    cosines = Candidates(answers) >> Rerank(Pointwise(), minilm())
+    return cosines >> pt.apply.belief(lambda row: COSINE * row["llmrank_score"] + LEXICAL * row["lexical"])
 
 
 def unseen(shared, name, depth):
@@ -134,17 +139,21 @@ def shallow(folder, layers):
     return str(folder)
 
 
+def loss(scores, targets, mask):
+    """The teacher's belief in which is best, and its margins."""
+    return kl_divergence(scores, targets, mask) + 0.05 * margin_mse(scores, targets, mask)
+
+
 def students(folder, steps, layers):
     start = shallow(folder / "start", layers)
     training = Training(steps, batch_size=4, learning_rate=1e-4, checkpoint_every=100, seed=SEED, device="cpu")
-    loss = partial(kl_divergence, student_temperature=1.0, teacher_temperature=0.05)
     return {
         "cross-encoder": CrossEncoderStudent(
             folder / "cross-encoder",
             start,
             loss=loss,
             training=training,
-            max_length=96,
+            max_length=LENGTH,
             reading={"max_query_tokens": 32},
         ),
         "Set-Encoder": SetEncoderStudent(
@@ -175,7 +184,7 @@ def main():
         with clock(seconds):
             if not (Path(student.folder) / "config.json").is_file():
                 asked = topics.head(QUERIES)
-                told = {"targets": "llmrank_score", "answers": options.folder / "teacher.jsonl"}
+                told = {"targets": "belief", "answers": options.folder / "teacher.jsonl"}
                 student.distill(teacher(answers), asked, chunk=400, **told)
         taught[name] = student
         print(name, seconds, flush=True)

@@ -11,11 +11,9 @@ import pytest
 from dense_checkpoints import bert
 
 from pyterrier_llmrank.dense import DistilledRetriever, Teaching
-from pyterrier_llmrank.dense.teaching import scaled
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.mini import MiniCollection
 from pyterrier_llmrank.models.hf.sentence import Settings
-from pyterrier_llmrank.training.data import TrainingList
 from pyterrier_llmrank.training.learners import BiEncoderLearner
 from pyterrier_llmrank.training.settings import Training
 
@@ -176,9 +174,3 @@ class Constant(Overlap):
 
     def __repr__(self):
         return "Constant()"
-
-
-def test_targets_go_from_0_to_1_by_percentiles_of_all_lists():
-    lists = [TrainingList("1", "q", (), (0.0, 10.0)), TrainingList("2", "q", (), (5.0, 20.0))]
-    assert [one.targets for one in scaled(lists, (0, 100))] == [(0.0, 0.5), (0.25, 1.0)]
-    assert scaled(lists, (0, 50))[1].targets == (pytest.approx(5 / 7.5), 1.0)

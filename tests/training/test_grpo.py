@@ -139,6 +139,16 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(base, tmp_pat
     assert moved(tmp_path / "whole", tmp_path / "stopped") <= 1e-6
 
 
+def test_a_training_does_not_go_on_from_checkpoints_of_another(base, tmp_path):
+    options = {**SMALL, "max_steps": 3, "save_steps": 1}
+    with pytest.raises(KeyboardInterrupt):
+        grpo(base, LISTS, ListPrompt(), Kept(length, breaks_at=2), tmp_path, **options)
+    match = "of another training.* of one of them alone are samples=2, samples=4; train in another folder"
+    with pytest.raises(ConfigurationError, match=match):
+        grpo(base, LISTS, ListPrompt(), length, tmp_path, **{**options, "samples": 2})
+    assert (tmp_path / "checkpoint" / "checkpoint-2").is_dir()
+
+
 # ------------------------------------------------------------------ what is shown
 
 

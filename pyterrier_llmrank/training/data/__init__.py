@@ -8,7 +8,7 @@ from .curriculum import annealed, ease_by_rank, ease_by_score
 from .judging import without_false_negatives
 from .lists import TrainingList, document_numbers, informative, padded, training_lists
 from .negatives import Band, with_negatives
-from .scaling import scaled_scores
+from .scaling import scaled_lists, scaled_scores
 from .stored import StoredLists, distil, store
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "informative",
     "padded",
     "positives_within",
+    "scaled_lists",
     "scaled_scores",
     "store",
     "training_lists",

@@ -19,10 +19,11 @@ from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded, load
 from pyterrier_llmrank.models.hf.sentence import Settings, write_settings
 from pyterrier_llmrank.models.hf.text import TextSide
 from pyterrier_llmrank.training.data import TrainingList
+from pyterrier_llmrank.training.workers import joined, of_all
 
 from .caching import Passes, alike
 from .collating import DocumentVectors, Lists, Texts, collated, distinct, fixed, guided
-from .gathering import gathered, told, workers
+from .gathering import gathered
 from .named import Matryoshka, vector_loss
 from .retriever import RetrieverNetwork
 from .vectors import VectorLoss
@@ -131,7 +132,7 @@ class BiEncoderLearner:
         """
         encoder, loss = self.network.encoder, self.network.loss
         texts, own = distinct(lists, encoder.config.get_text_config().hidden_size)
-        parts = told(own)
+        parts = of_all(own)
         everyone = sum(len(part.rows) for part in parts)
         if not everyone:
             raise InputError("there are no lists to learn from")
@@ -161,9 +162,9 @@ class BiEncoderLearner:
 
     def _together(self, parts: Sequence[Lists], queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
         """The vectors of all workers, of which the own ones keep their gradients."""
-        if workers()[1] == 1:
+        if joined()[1] == 1:
             return queries, documents
-        width = max(told(queries.shape[1]))
+        width = max(of_all(queries.shape[1]))
         return (
             gathered(queries, [(part.queries, width) for part in parts]),
             gathered(documents, [(len(part.documents), width) for part in parts]),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import HFModel
+from pyterrier_llmrank.models.hf.batching import Budget, plan
 from pyterrier_llmrank.models.hf.fresh import Live
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
@@ -48,6 +50,7 @@ class DecoderLearner(Micro):
         tokens: Whose vectors are trained: ids, or "all" or "none". A head that is tied to them learns as they do.
         chat: Whether the tokenizer's chat template is used; by default where there is one.
         micro: Lists that are read at once; all by default.
+        batch_tokens: Tokens of one forward pass at most, padding included. Prompts are sorted by length.
         seed: Of the adapters' first weights.
 
     Raises:
@@ -68,13 +71,16 @@ class DecoderLearner(Micro):
         tokens: Collection[int] | Literal["all", "none"] = "all",
         chat: bool | None = None,
         micro: int | None = None,
+        batch_tokens: int = 4_096,
         seed: int = 0,
     ) -> None:
         super().__init__(micro)
+        if batch_tokens < 1:
+            raise ConfigurationError(f"batch_tokens must be at least 1 token, got {batch_tokens}")
         self.lessons = (lessons,) if isinstance(lessons, Lesson) else tuple(lessons)
         if not self.lessons:
             raise ConfigurationError("a DecoderLearner needs at least one Lesson to be asked")
-        self.name, self.lora, self.tokens = str(name), lora, tokens
+        self.name, self.lora, self.tokens, self.batch_tokens = str(name), lora, tokens, batch_tokens
         self.live = Live.start(HFModel(self.name, chat=chat), seed=seed)
         self.tokenizer, network = self.live.tokenizer, self.live.network
         if network.config.is_encoder_decoder:
@@ -186,17 +192,26 @@ class DecoderLearner(Micro):
         return ranks
 
     def _logits(self, rows: Sequence[Sequence[int]], keep: int) -> Tensor:
-        """Logits of the last positions of each row, (rows, at most ``keep``, vocabulary); rows are padded in front."""
+        """Logits of the last positions of each row, (rows, at most ``keep``, vocabulary); 0 before a row begins."""
+        lengths = [len(row) for row in rows]
+        kept = min(keep, max(lengths))
+        batches = plan(range(len(rows)), lengths, [1] * len(rows), Budget(self.batch_tokens, len(rows)))
+        found = torch.cat([self._read([rows[at] for at in batch], kept) for batch in batches])
+        places = torch.tensor([at for batch in batches for at in batch], device=found.device)
+        return found[places.argsort()]
+
+    def _read(self, rows: Sequence[Sequence[int]], kept: int) -> Tensor:
+        """Logits of one forward pass, (rows, kept, vocabulary); rows are padded in front."""
         device, longest = next(self.network.parameters()).device, max(map(len, rows))
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
+        filler = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows], device=device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
         places = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        kept = min(keep, longest)
+        own = min(kept, longest)
         found: Tensor = self.network(
-            input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False, logits_to_keep=kept
+            input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False, logits_to_keep=own
         ).logits
-        return found
+        return pad(found, (0, 0, kept - own, 0))
 
     def _beside(self, shown: Sequence[Shown]) -> tuple[Tensor, Tensor]:
         """Targets and mask, where the network is."""

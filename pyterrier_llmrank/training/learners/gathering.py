@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 import torch
 from torch import Tensor, distributed
 
-T = TypeVar("T")
-
-
-def workers() -> tuple[int, int]:
-    """Which of how many processes this is."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
-
-
-def told(own: T) -> list[T]:
-    """What every process has to say, in order."""
-    _, number = workers()
-    if number == 1:
-        return [own]
-    said: list[Any] = [None] * number
-    distributed.all_gather_object(said, own)
-    return said
+from pyterrier_llmrank.training.workers import joined
 
 
 def gathered(own: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
@@ -34,7 +15,7 @@ def gathered(own: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         own: (rows, width); any width where there are no rows.
         shapes: Rows and width of every process.
     """
-    rank, number = workers()
+    rank, number = joined()
     if number == 1:
         return own
     longest, width = max(rows for rows, _ in shapes), max(width for _, width in shapes)

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-SIZES = [25, 40, 50]  # words of a passage, about
+SIZES = [25, 40, 50, 65]  # words of a passage, about
 STRIPPED = ".,;:!?\"'()"
 
 
@@ -53,7 +53,7 @@ class Texts:
             topics[row["focus"]].append(row)
         names = sorted(topics)
         rng.shuffle(names)
-        for name in names[:2300]:
+        for name in names[:3000]:
             some = topics[name]
             rng.shuffle(some)
             for row in some[:3]:
@@ -64,7 +64,7 @@ class Texts:
                 if len(parts) > 1 and rng.random() < 0.3:
                     own.append(self.add(rng.choice(parts[1:]), f"m{row['qid']}", "med"))
                 if rng.random() < 0.6:
-                    question = row["question"].replace(" ?", "?").replace("(are)", "are")
+                    question = row["question"].replace("? ?", "?").replace(" ?", "?").replace(" (are)", "")
                     self.queries.append((question, own, "medq"))
                 if rng.random() < 0.12:
                     self.queries.append((f"{row['focus']} {row['qtype']}".lower(), own, "medk"))
@@ -90,7 +90,7 @@ class Texts:
         """One or two passages of an argument, with a sentence that is not in them, or keywords."""
         rng = self.rng
         rng.shuffle(docs)
-        for row in docs[:3400]:
+        for row in docs[:4400]:
             _, _, body = row["text"].partition("\n")
             body = body if len(body.split()) > 8 else row["text"].replace("\n", ". ")
             parts = passages(body, rng.choice(SIZES))

@@ -20,7 +20,6 @@ from pyterrier_llmrank.training.settings import Training
 
 HELD, MEASURED = 60, 36
 RELEVANT = 6.5  # the teacher's score that is as likely relevant as not
-LATER_PART = 0.6  # of the weights after the last stage
 SHIPPED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -41,38 +40,25 @@ def ordered(scores, targets, mask):
     return kl_divergence(scores, targets, mask) + 6 * rank_net(scores, targets, mask, weight=by_teacher_ranks)
 
 
-SHORT, SHORTER = (24, 80), (16, 40)  # tokens of a passage
+SHORT, SHORTER = (24, 96), (16, 64)  # tokens of a passage
+MASS = 0.2  # labels are told apart from all other words, too
 QUESTIONS = (
-    Lesson(YesNo(), graded, docs=(5, 7), max_doc_tokens=SHORT, share=0.45),
-    Lesson(PairPrompt(), belief, docs=(2, 2), shuffled=1, max_doc_tokens=SHORT),
-    Lesson(SetPrompt(), ordered, docs=(3, 6), shuffled=0.7, max_doc_tokens=SHORT, share=0.6),
-    Lesson(ListPrompt("letters"), ordered, docs=(7, 20), shuffled=0.5, max_doc_tokens=SHORTER, share=0.3),
-    Lesson(ListPrompt(), docs=(7, 20), shuffled=0.5, max_doc_tokens=SHORTER, early=True, share=0.2, weight=0.7),
+    Lesson(YesNo(), graded, docs=(5, 7), max_doc_tokens=SHORT, share=0.45, mass=MASS),
+    Lesson(PairPrompt(), belief, docs=(2, 2), shuffled=1, max_doc_tokens=SHORT, mass=MASS),
+    Lesson(SetPrompt(), ordered, docs=(3, 6), shuffled=0.7, max_doc_tokens=SHORT, share=0.45, mass=MASS),
+    Lesson(ListPrompt("letters"), ordered, docs=(7, 20), shuffled=0.4, max_doc_tokens=SHORTER, share=0.4, mass=MASS),
+    Lesson(ListPrompt(), docs=(7, 20), shuffled=0.4, max_doc_tokens=SHORTER, early=True, share=0.3, weight=0.7),
 )
-
-SHARED = {
-    "batch_size": 11,
-    "schedule": "cosine",
-    "final": 0.02,
-    "warmup": 0.06,
-    "weight_decay": 0.0,
-    "clip": 5.0,
-    "checkpoint_every": 20,
-    "verbose": True,
-}
-LATER = tuple(  # more of the lists, more often shuffled
-    replace(question, share=share, shuffled=shuffled, max_doc_tokens=lengths)
-    for question, share, shuffled, lengths in zip(
-        QUESTIONS,
-        (0.2, 0.5, 0.4, 0.6, 0.2),
-        (0.0, 1, 0.7, 0.3, 0.3),
-        (SHORT, SHORT, SHORT, (16, 48), (16, 48)),
-        strict=True,
-    )
-)
-LAST = tuple(  # labels are told apart from all other words, too
-    replace(question, share=share, mass=0.0 if question.writes else 0.3)
-    for question, share in zip(LATER, (0.4, 0.5, 0.4, 0.4, 0.25), strict=True)
+TRAINING = Training(
+    batch_size=11,
+    schedule="cosine",
+    final=0.02,
+    warmup=0.04,
+    weight_decay=0.0,
+    clip=5.0,
+    checkpoint_every=20,
+    evaluate_every=100,
+    verbose=True,
 )
 
 
@@ -91,59 +77,33 @@ def lists_of(work):
     return [found[place] for place in order if place not in set(held)], [found[place] for place in held]
 
 
-def taught(options, start, questions, folder, settings):
+def run(options):
     """Trains; the weights that do best on held-out questions are kept."""
+    start = options.work / "first"
     words = len(json.loads((options.work / "kept.json").read_text(encoding="utf-8")))
     low, size = len(tokens.SPECIAL), json.loads((start / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-    learner = DecoderLearner(
-        start, questions, tokens=[*range(low), *range(low + words, size)]
-    )  # words stay as they are
+    others = [*range(low), *range(low + words, size)]  # words stay as they are
+    learner = DecoderLearner(start, QUESTIONS, tokens=others, batch_tokens=2_048)
     lists, held = lists_of(options.work)
 
     def measure():
         torch.manual_seed(7)
         parts = [held[start : start + 12] for start in range(0, MEASURED, 12)]
-        losses = [[float(learner.loss_of(question, part)) for part in parts] for question in questions]
+        losses = [[float(learner.loss_of(question, part)) for part in parts] for question in QUESTIONS]
         told = [sum(values) / len(values) for values in losses]
         print("held out:", [round(value, 3) for value in told], flush=True)
         return -sum(told)
 
-    train(learner, lists, folder, settings, measure=measure)
-
-
-def run(options):
-    """All kinds of questions."""
-    settings = Training(options.steps, learning_rate=options.rate, evaluate_every=50, **SHARED)
-    taught(options, options.work / "first", QUESTIONS, options.work / "trained", settings)
-
-
-def refine(options):
-    """More of the lists, slower."""
-    steps, rate = round(0.32 * options.steps), 0.6 * options.rate
-    settings = Training(steps, learning_rate=rate, evaluate_every=45, seed=1, **SHARED)
-    taught(options, options.work / "trained", LATER, options.work / "refined", settings)
-
-
-def settle(options):
-    """The labels against all words."""
-    steps, rate = round(0.32 * options.steps), 0.8 * options.rate
-    settings = Training(steps, learning_rate=rate, evaluate_every=40, seed=2, **SHARED)
-    taught(options, options.work / "refined", LAST, options.work / "settled", settings)
+    settings = replace(TRAINING, steps=options.steps, learning_rate=options.rate)
+    train(learner, lists, options.work / "trained", settings, measure=measure)
 
 
 def pack(options):
-    """The weights in float16, with the tokenizer: between those before and after ``settle``.
-
-    Before it labels have next to no probability, and after it orders by number are no longer written.
-    """
+    """The weights in float16, with the tokenizer."""
     from transformers import AutoModelForCausalLM
 
-    before, source, folder = (options.work / name for name in ("refined", "settled", "weights"))
-    network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    earlier = AutoModelForCausalLM.from_pretrained(before, dtype=torch.float32).state_dict()
-    mixed = {name: torch.lerp(earlier[name], weight, LATER_PART) for name, weight in network.state_dict().items()}
-    network.load_state_dict(mixed)
-    network.half().save_pretrained(folder)
+    source, folder = options.work / "trained", options.work / "weights"
+    AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).half().save_pretrained(folder)
     for name in SHIPPED:
         if (source / name).exists():
             shutil.copy(source / name, folder / name)

@@ -15,6 +15,7 @@ from pyterrier_llmrank.training.data import (
     document_numbers,
     informative,
     padded,
+    scaled_lists,
     scaled_scores,
     training_lists,
 )
@@ -116,6 +117,13 @@ def test_scores_are_scaled_over_all_queries_and_clipped():
     bottom, top = np.percentile([0, 5, 10, 100], [25, 75])
     assert scaled.tolist() == pytest.approx([0, (10 - bottom) / (top - bottom), (5 - bottom) / (top - bottom), 1])
     assert scaled_scores(frame().iloc[:0]).empty
+
+
+def test_lists_are_scaled_as_frames_are():
+    lists = [TrainingList("1", "q", (), (0.0, 10.0)), TrainingList("2", "q", (), (5.0, 20.0))]
+    assert [one.targets for one in scaled_lists(lists, percentiles=(0, 100))] == [(0.0, 0.5), (0.25, 1.0)]
+    assert scaled_lists(lists, percentiles=(0, 50))[1].targets == (pytest.approx(5 / 7.5), 1.0)
+    assert scaled_lists([]) == []
 
 
 def test_scores_without_a_scale_are_named():

@@ -104,6 +104,19 @@ def test_orders_are_learnt_as_texts_and_written_whole(folder, tmp_path, early):
         assert written.text == " > ".join(f"[{place + 1}]" for place in order) and written.finish == "stop"
 
 
+@pytest.mark.parametrize("lesson", [Lesson(YES), Lesson(LETTERS), Lesson(NUMBERS), Lesson(LETTERS, learns="both")])
+def test_batches_by_length_change_no_loss_and_no_gradient(folder, lesson):
+    def of(batch_tokens):
+        learner = DecoderLearner(folder, lesson, batch_tokens=batch_tokens)
+        loss = learner.loss([one for docs in (1, 3, 2) for one in toy(docs=docs)])
+        loss.backward()
+        return loss.detach(), [weight.grad for weight in learner.network.parameters()]
+
+    (whole, expected), (parts, found) = of(4_096), of(1)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 # --- the same prompts as at inference --------------------------------------------------------------------------------
 
 
