@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, by_pooling, encode
 from pyterrier_llmrank.models.hf.weightless import weightless
 
 from .alone import Alone, regrouped
@@ -53,7 +53,7 @@ class BiEncoder(Alone, LocalEncoder):
         """Vectors, (texts, width), and the inputs that they were made from."""
         shown = [prefix + self.plain(text) for text in texts]
         inputs = self.filled(encode(self._loaded, shown, None, Limits(self.context)))
-        vectors = self._run(inputs, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling))
+        vectors = self._run(inputs, *by_pooling(self.pooling))
         if self.normalize and len(vectors):
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors, inputs

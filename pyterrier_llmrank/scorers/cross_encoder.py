@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyterrier_llmrank.core import Answer, Prompt, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, by_pooling, encode, pooled
 from pyterrier_llmrank.models.hf.heads import Kind
+from pyterrier_llmrank.models.hf.trimming import Spot
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.prompts.base import chat, check_template
 from pyterrier_llmrank.prompts.truncation import fit
@@ -120,7 +121,7 @@ class CrossEncoder(Alone, LocalEncoder):
             return []
         self.load()
         inputs = self.inputs(questions)
-        scores = self._run(inputs, self.read)[:, 0]
+        scores = self._run(inputs, self.read, self._spot)[:, 0]
         return regrouped(questions, zip(scores, (one.usage for one in inputs), strict=True))
 
     def planned(self, questions: Sequence[Question]) -> list[Usage]:
@@ -133,6 +134,11 @@ class CrossEncoder(Alone, LocalEncoder):
         logits: Tensor = out.logits.float()
         labels = logits if self.pooling is None else pooled(logits, mask, self.pooling)  # (batch, labels)
         return labels[:, 1:] - labels[:, :1] if labels.shape[1] == 2 else labels
+
+    @property
+    def _spot(self) -> Spot | None:
+        """The one token of an input that the score depends on."""
+        return "label" if self.pooling is None else by_pooling(self.pooling)[1]
 
     def inputs(self, questions: Sequence[Question]) -> list[Encoded]:
         """What is read for each document in turn."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage
-from pyterrier_llmrank.models.hf.encoders import Encoded, pooled, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, by_pooling, run_encoder
 from pyterrier_llmrank.models.hf.rendering import LocalReader
 from pyterrier_llmrank.models.hf.replicas import pick
 from pyterrier_llmrank.models.hf.weightless import weightless
@@ -120,11 +120,7 @@ class E2Rank(LocalReader):
         """The state of each input's last token, (inputs, hidden)."""
         rows = self._spread(
             [one.ids for one in inputs],
-            lambda on, budget, some: [
-                *run_encoder(
-                    on, pick(inputs, some), budget, lambda out, mask: pooled(out.last_hidden_state, mask, "last")
-                )
-            ],
+            lambda on, budget, some: [*run_encoder(on, pick(inputs, some), budget, *by_pooling("last"))],
         )
         return np.stack(rows)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pyterrier_llmrank.core import Doc, Usage
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, by_pooling, encode
 from pyterrier_llmrank.models.hf.weightless import weightless
 
 from .base import DocVectors
@@ -54,7 +54,7 @@ class CandidateEncoder(LocalEncoder):
             return []
         places = {text: place for place, text in enumerate(dict.fromkeys(doc.text for doc in docs))}
         inputs = self._inputs(list(places))
-        states = self._run(inputs, lambda out, mask: pooled(out.last_hidden_state, mask, self.pooling))
+        states = self._run(inputs, *by_pooling(self.pooling))
         if self.normalize:
             states = states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)
         vectors = states.astype(np.float32)[:, None]  # (texts, 1, width)

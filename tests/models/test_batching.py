@@ -224,7 +224,7 @@ def test_batches_of_a_network_respect_batch_tokens(llama):
     prompts = [ask(f"{place} {text}") for place, text in enumerate(TEXTS)]  # no two begin alike
     model.choices(prompts, [("Yes", "No")] * len(TEXTS))
     for packed in (True, False):
-        model._loaded.packs[False] = packed
+        model._loaded.packs.update({(False, "ends"): packed, (False, None): packed})
         undo = with_room_for(model._loaded.network, 9999, calls)
         try:
             model.choices(prompts, [("Yes", "No")] * len(TEXTS))

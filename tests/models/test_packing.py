@@ -161,7 +161,7 @@ def test_no_more_prompts_than_a_trial_takes_are_not_worth_one(llama):
     model.choices(prompts[:3], [LABELS] * 3)
     assert not model._loaded.packs
     model.choices(prompts, [LABELS] * 4)
-    assert model._loaded.packs == {False: True}
+    assert model._loaded.packs == {(False, "ends"): True, (False, None): True}
     scored = model.choices([ask("the cat and the mat", raw=True), ask("the cat and the hat", raw=True)], [LABELS] * 2)
     assert sum(one.usage.cached_tokens for one in scored) == len(byte_tokenizer()("the cat and the")["input_ids"])
 
@@ -170,10 +170,11 @@ def test_scores_that_would_be_off_are_noticed(llama, monkeypatch, caplog):
     model = local(llama)
     model._loaded.packs.clear()
     right = sharing.read_packed
-    monkeypatch.setattr(sharing, "read_packed", lambda *a: [(values + 1, n) for values, n in right(*a)])
+    monkeypatch.setattr(sharing, "read_packed", lambda *a, **b: [(values + 1, n) for values, n in right(*a, **b)])
     prompts = [ask(text, raw=True) for text in texts()]
     scored = model.choices(prompts, [LABELS] * len(prompts))
-    assert model._loaded.packs == {False: False} and "packed, it would be off by 1" in caplog.text
+    assert model._loaded.packs == {(False, "ends"): False, (False, None): False}
+    assert "packed, it would be off by 1" in caplog.text
     np.testing.assert_allclose(scored[0].logprobs[0], oracle(llama, texts()[0], "A"), atol=1e-4)
     model._loaded.packs.clear()
 
@@ -185,9 +186,10 @@ def test_a_network_is_tried_again_beyond_its_window(tmp_path):
     model = local(folder)
     short = [ask("ab" * n, raw=True) for n in (1, 2, 3, 4)]
     model.choices(short, [LABELS] * 4)
-    assert model._loaded.packs == {False: True}
+    assert model._loaded.packs == {(False, "ends"): True, (False, None): True}
     model.choices([*short, ask("ab" * 20, raw=True)], [LABELS] * 5)
-    assert model._loaded.packs == {False: True, True: True}
+    assert [*model._loaded.packs] == [(False, "ends"), (False, None), (True, "ends"), (True, None)]
+    assert all(model._loaded.packs.values())
 
 
 # Encoder-decoders
@@ -204,7 +206,7 @@ def test_an_encoder_decoder_is_packed_on_both_sides(t5, batch_tokens):
             -1, tokenizer.convert_tokens_to_ids(["Yes", "No"])
         ]
         np.testing.assert_allclose(one.logprobs, wanted, atol=1e-4)
-    assert model._loaded.packs == {False: True}
+    assert model._loaded.packs == {(False, None): True}
 
 
 def test_one_decoder_step_a_prompt_and_each_input_encoded_once(t5):
@@ -236,7 +238,7 @@ def test_continuations_of_an_encoder_decoder_are_packed(t5):
     for prompt, text, one in zip(prompts, wanted, together, strict=True):
         [alone] = local(t5).continuation([prompt], [text])
         np.testing.assert_allclose(one.logprobs, alone.logprobs, atol=1e-4)
-    assert model._loaded.packs == {False: True}
+    assert model._loaded.packs == {(False, None): True}
 
 
 def test_an_encoder_decoder_whose_positions_are_absolute_is_run_plainly(tmp_path, caplog):
@@ -251,7 +253,7 @@ def test_an_encoder_decoder_whose_positions_are_absolute_is_run_plainly(tmp_path
     for text, one in zip(asked, scored, strict=True):
         wanted = full_logprobs(folder, tokenizer(text)["input_ids"], [1])[-1]
         np.testing.assert_allclose(one.logprobs, wanted[tokenizer.convert_tokens_to_ids(["Yes", "No"])], atol=1e-4)
-    assert model._loaded.packs == {False: False} and "is run in plain batches" in caplog.text
+    assert model._loaded.packs == {(False, None): False} and "is run in plain batches" in caplog.text
 
 
 # On a GPU
@@ -327,3 +329,51 @@ def test_attention_with_a_mask_of_its_own_is_refused(llama):
             arguments = {"query": states, "key": states, "value": states, "attention_mask": None} | wrong
             with pytest.raises(NotImplementedError, match="something else than the row"):
                 attention._attend(None, **arguments)
+
+
+# The last layer
+
+
+@pytest.mark.parametrize("batch_tokens", [50, 2048])
+@pytest.mark.parametrize("kind", EXACT)
+def test_the_last_layer_finishes_what_is_read_and_nothing_else(kind, batch_tokens, tmp_path):
+    tokenizer = byte_tokenizer()
+    model = local(saved(tmp_path, tokenizer, EXACT[kind](tokenizer)), batch_tokens=batch_tokens)
+    prompts, seen = [ask(text, raw=True) for text in texts()], []
+    model.choices(prompts, [LABELS] * len(prompts))  # with the trial
+    assert [exact for (_, spot), exact in model._loaded.packs.items() if spot == "ends"] == [True]
+    *_, feed_forward = (part for name, part in model._loaded.network.named_modules() if name.endswith(".mlp"))
+    handle = feed_forward.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[-2]))
+    passes = model._loaded.network.register_forward_pre_hook(lambda *_: seen.append(0))
+    model.choices(prompts, [LABELS] * len(prompts))
+    for hook in (handle, passes):
+        hook.remove()
+    # a row of which nothing is read comes to its end with one token
+    assert len(prompts) <= sum(seen) <= len(prompts) + seen.count(0)
+
+
+def test_what_is_read_of_all_tokens_is_finished_for_all(llama):
+    model = local(llama)
+    model._loaded.packs.clear()
+    model.continuation([ask("a", raw=True)] * 5, [f"{n} cats sat on the mat" for n in range(5)])
+    assert model._loaded.packs == {(False, None): True}
+
+
+def test_no_layer_is_cut_short_where_it_is_not_plain_which_is_the_last(llama):
+    loaded = local(llama)._loaded
+    assert loaded.last_layer is loaded.network.model.layers[-1]
+    loaded.network.model.others = torch.nn.ModuleList([torch.nn.Identity()] * len(loaded.network.model.layers))
+    vars(loaded).pop("last_layer")
+    assert loaded.last_layer is None
+    del loaded.network.model.others
+    vars(loaded).pop("last_layer")
+
+
+def test_hooks_of_the_last_layer_are_gone_when_it_breaks(llama, monkeypatch):
+    model, prompts = local(llama), [ask(text, raw=True) for text in texts()]
+    model.choices(prompts, [LABELS] * len(prompts))
+    layer = model._loaded.last_layer
+    monkeypatch.setattr(layer.mlp, "forward", lambda states: (_ for _ in ()).throw(IndexError("broken")))
+    with pytest.raises(IndexError, match="broken"):
+        model.choices(prompts, [LABELS] * len(prompts))
+    assert not layer._forward_hooks and not layer._forward_pre_hooks

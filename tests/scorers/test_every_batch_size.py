@@ -166,7 +166,7 @@ def test_rank_t5_without_a_decoder_is_a_dense_layer_on_the_mean_of_its_states(tm
         means = [network.transformer(input_ids=torch.tensor([row])).last_hidden_state.mean(1) for row in rows]
         wanted = [network.classifier(mean).item() for mean in means]
     np.testing.assert_allclose([answer.scores[0] for answer in scorer(asked())], wanted, atol=1e-5)
-    assert scorer._loaded.packs == {False: True}  # without padding
+    assert scorer._loaded.packs == {(False, None): True}  # without padding
 
 
 @pytest.mark.parametrize(("pooling", "place"), [("cls", 0), ("last", -1)])

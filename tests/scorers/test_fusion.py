@@ -132,7 +132,7 @@ def test_several_passages_are_not_read_as_one_text(t5):
 def test_padded_or_not_the_states_are_the_same(t5, network, exact):
     fused = model(t5)
     fused._loaded.packs.clear()
-    fused._loaded.packs[False] = exact
+    fused._loaded.packs[False, None] = exact
     try:
         read = fused.choices([apart(parts) for parts in PARTS], [("Yes", "No")] * len(PARTS))
     finally:
@@ -146,7 +146,7 @@ def test_a_trial_finds_t5_exact_without_padding(t5):
     fused = model(t5)
     fused._loaded.packs.clear()
     fused.generate([apart(parts) for parts in PARTS], max_tokens=1)
-    assert fused._loaded.packs == {False: True}
+    assert fused._loaded.packs == {(False, None): True}
 
 
 def test_the_network_is_itself_again_afterwards_also_when_something_breaks(t5):

@@ -6,12 +6,13 @@ Networks build no mask for a name that they do not know, so that the ``Layout`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .layout import Layout
+from .trimming import trimmed
 from .varlen import attend_at_once, fits
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def packed(loaded: Loaded, layout: Layout) -> Iterator[None]:
     try:
         for part in loaded.biased:  # they would make one for every pair of tokens of the row
             part.compute_bias = partial(_for_longest, part.compute_bias, layout.longest)
-        with implemented(loaded, NAME):
+        layer = None if layout.trim is None else loaded.last_layer
+        with implemented(loaded, NAME), nullcontext() if layer is None else trimmed(layer, layout):
             yield
     finally:
         for part in loaded.biased:
@@ -102,6 +104,9 @@ def _attend(
         NotImplementedError: The network hides tokens in ways that no layout knows of.
     """
     layout = _layout.get()
+    trim, stage = layout.trim, layout.trim and layout.trim.stage
+    if stage == "rows":
+        layout, (key, value) = trim.layout, trim.states
     if attention_mask is not None or len(query) != 1 or query.shape[2] != layout.tokens:
         raise NotImplementedError("attention with a mask of its own, or over something else than the row")
     causal = options.get("is_causal")
@@ -115,6 +120,10 @@ def _attend(
     )
     if layout.across is None or manner.causal:
         layout.remember(module, key, value)
+    if stage == "keys":
+        trim.note(key, value, causal=manner.causal)
+    if stage == "rows" and not manner.causal and (manner.window, manner.bias) != (None, None):
+        raise NotImplementedError("rows of a text that sees both ways, at some distance")
     if fits(query, value) and manner[3:] == (None, None, None):
         return attend_at_once(module, layout, (query, key, value), *manner[:3]), None
     return _one_by_one(module, layout, (query, key, value), manner), None

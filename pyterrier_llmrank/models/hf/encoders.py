@@ -14,12 +14,13 @@ from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import PromptTooLong
 
 from .batching import Budget, in_batches
-from .exactness import packs
+from .exactness import Way, way_of
 from .loading import Loaded
 from .local import Local
 from .reading import right_padded
 from .replicas import pick
 from .text import TextSide
+from .trimming import Spot
 from .unpadding import unpadded
 
 if TYPE_CHECKING:
@@ -55,11 +56,13 @@ class LocalEncoder(Local):
         nothing = [self._loaded.tokenizer.eos_token_id or 0]
         return [one if one.ids else one._replace(ids=nothing) for one in inputs]
 
-    def _run(self, inputs: Sequence[Encoded], read: Callable[[Any, Tensor], Tensor]) -> NDArray[np.float64]:
+    def _run(
+        self, inputs: Sequence[Encoded], read: Callable[[Any, Tensor], Tensor], spot: Spot | None = None
+    ) -> NDArray[np.float64]:
         """What ``read(output, mask)`` makes of each input, (inputs, width), float64 (see ``run_encoder``)."""
         rows = self._spread(
             [one.ids for one in inputs],
-            lambda on, budget, some: [*run_encoder(on, pick(inputs, some), budget, read)],
+            lambda on, budget, some: [*run_encoder(on, pick(inputs, some), budget, read, spot)],
         )
         return np.stack(rows) if rows else np.empty((0, 0))
 
@@ -156,29 +159,34 @@ def _cut(own: list[int], head: int, length: int, limits: Limits) -> tuple[set[in
 
 
 def run_encoder(
-    loaded: Loaded, inputs: Sequence[Encoded], budget: Budget, read: Callable[[Any, Tensor], Tensor]
+    loaded: Loaded,
+    inputs: Sequence[Encoded],
+    budget: Budget,
+    read: Callable[[Any, Tensor], Tensor],
+    spot: Spot | None = None,
 ) -> NDArray[np.float64]:
     """What ``read(output, mask)`` makes of each input, (inputs, width), float64.
 
     Padding is told from the last token of every input, so that a decoder with a classification head finds it. Layers
-    compute no padding, where a network is exact without.
+    compute no padding, where a network is exact without; nor does the last one what is not read, where ``spot`` tells
+    the one token that is.
     """
     if not inputs:
         return np.empty((0, 0))
     lengths = [len(one.ids) for one in inputs]
     pad = pad_token(loaded, inputs)
 
-    def difference() -> float:
+    def difference(way: Way) -> float:
         order = sorted(range(len(inputs)), key=lambda item: lengths[item])
         probe = [inputs[order[place]] for place in (-1, len(order) // 2, 0)]
-        packed, plain = (_run(loaded, probe, pad, read, packed=packed) for packed in (True, False))
+        packed, plain = (_run(loaded, probe, pad, read, one) for one in (way, Way(packed=False)))
         return float(np.abs(packed - plain).max() / max(np.abs(plain).max(), 1e-6))
 
-    packed = packs(loaded, lengths, difference, WORTH_A_TRIAL)
+    way = way_of(loaded, lengths, difference, spot, WORTH_A_TRIAL)
     results: list[NDArray[np.float64]] = [np.empty(0)] * len(inputs)
 
     def work(batch: list[int]) -> None:
-        rows = _run(loaded, [inputs[item] for item in batch], pad, read, packed=packed)
+        rows = _run(loaded, [inputs[item] for item in batch], pad, read, way)
         for item, row in zip(batch, rows, strict=True):
             results[item] = row
 
@@ -187,24 +195,32 @@ def run_encoder(
 
 
 def _run(
-    loaded: Loaded, inputs: Sequence[Encoded], pad: int, read: Callable[[Any, Tensor], Tensor], *, packed: bool
+    loaded: Loaded,
+    inputs: Sequence[Encoded],
+    pad: int,
+    read: Callable[[Any, Tensor], Tensor],
+    way: Way,
 ) -> NDArray[np.float64]:
     """The same of one batch."""
     import torch
 
     with torch.inference_mode():
-        return read_batch(loaded, inputs, pad, read, packed=packed).double().cpu().numpy()
+        return read_batch(loaded, inputs, pad, read, way).double().cpu().numpy()
 
 
 def read_batch(
-    loaded: Loaded, inputs: Sequence[Encoded], pad: int, read: Callable[[Any, Tensor], Tensor], *, packed: bool = False
+    loaded: Loaded,
+    inputs: Sequence[Encoded],
+    pad: int,
+    read: Callable[[Any, Tensor], Tensor],
+    way: Way,
 ) -> Tensor:
     """What ``read(output, mask)`` makes of one batch, (inputs, width), with gradients where they are on."""
     ids, mask = right_padded([one.ids for one in inputs], pad, loaded.device)
     arguments = {"input_ids": ids, "attention_mask": mask}
     if inputs[0].types:
         arguments["token_type_ids"] = right_padded([one.types for one in inputs], 0, loaded.device)[0]
-    with unpadded(loaded, mask) if packed else nullcontext():
+    with unpadded(loaded, mask, way.spot) if way.packed else nullcontext():
         return read(loaded.network(**arguments), mask)
 
 
@@ -216,6 +232,11 @@ def pad_token(loaded: Loaded, inputs: Sequence[Encoded]) -> int:
     pad = own if fits else next(i for i in range(len(last) + 1) if i not in last)
     loaded.network.config.get_text_config().pad_token_id = pad
     return int(pad)
+
+
+def by_pooling(pooling: Pooling) -> tuple[Callable[[Any, Tensor], Tensor], Spot | None]:
+    """How ``run_encoder`` makes vectors of an encoder's states, and the one token that it reads, where it is one."""
+    return lambda out, mask: pooled(out.last_hidden_state, mask, pooling), None if pooling == "mean" else pooling
 
 
 def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -4,49 +4,73 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from .loading import Loaded
+from .trimming import Spot
 
 logger = logging.getLogger(__name__)
 
 PROBES = 3  # inputs that are run both ways
-TOLERANCES = {"torch.float32": 1e-3, "torch.bfloat16": 0.2, "torch.float16": 0.05}  # as ``packs`` compares
+TOLERANCES = {"torch.float32": 1e-3, "torch.bfloat16": 0.2, "torch.float16": 0.05}  # as ``way_of`` compares
 
 
-def packs(loaded: Loaded, lengths: Sequence[int], difference: Callable[[], float], least: int = PROBES + 1) -> bool:
-    """Whether to run inputs in packed rows: several of them, on a network that gives the same as in plain batches.
+class Way(NamedTuple):
+    """How inputs are run.
 
-    Tried at first use, and again for the first inputs that exceed what its nearest-sighted layer can see.
+    Attributes:
+        packed: In packed rows, or else in plain batches.
+        spot: Of packed rows, what the last layer finishes; None for all tokens.
+    """
+
+    packed: bool
+    spot: Spot | None = None
+
+
+def way_of(
+    loaded: Loaded,
+    lengths: Sequence[int],
+    difference: Callable[[Way], float],
+    spot: Spot | None = None,
+    least: int = PROBES + 1,
+) -> Way:
+    """The fastest way to run several inputs that gives what plain batches give.
+
+    Each way is tried at first use, and again for the first inputs that exceed what its nearest-sighted layer can see.
 
     Args:
         loaded: The network.
         lengths: Tokens of each input.
-        difference: Runs ``PROBES`` of them both ways; how far apart the results are, in natural-log probability or
-            relative to the largest.
-        least: Inputs that are worth a trial: fewer are run in plain batches, unless it was made before.
+        difference: Runs ``PROBES`` of them in a way and in plain batches; how far apart the results are, in natural-log
+            probability or relative to the largest.
+        spot: What alone is read of the last layer; None for all tokens.
+        least: Inputs that are worth a trial: fewer are run in ways that were tried before.
     """
     if len(lengths) < 2:
-        return False
+        return Way(packed=False)
     beyond = loaded.window is not None and max(lengths) > loaded.window
-    if beyond not in loaded.packs:
-        if len(lengths) < least:
-            return False
-        loaded.packs[beyond] = _exact(loaded, difference)
-    return loaded.packs[beyond]
+    for way in dict.fromkeys([Way(True, spot), Way(True)]):
+        known = loaded.packs.get((beyond, None)) is not False and loaded.packs.get((beyond, way.spot))
+        if known is None and len(lengths) >= least:
+            known = loaded.packs[beyond, way.spot] = _exact(loaded, way, difference)
+        if known:
+            loaded.packs[beyond, None] = True
+            return way
+    return Way(packed=False)
 
 
-def _exact(loaded: Loaded, difference: Callable[[], float]) -> bool:
-    name = type(loaded.network).__name__
+def _exact(loaded: Loaded, way: Way, difference: Callable[[Way], float]) -> bool:
+    """Whether a network is; says so where not."""
     try:
-        worst = difference()
+        worst = difference(way)
+        why = f"it would be off by {worst:.2g}"
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        logger.warning("%s is run in plain batches, without packing or shared prefixes: %s", name, error)
-        return False
-    if not worst <= TOLERANCES.get(str(loaded.network.dtype), 0.0):
-        logger.warning(
-            "%s is run in plain batches, without packing or shared prefixes: packed, it would be off by %.2g",
-            name,
-            worst,
-        )
-        return False
-    return True
+        worst, why = float("inf"), str(error)
+    if worst <= TOLERANCES.get(str(loaded.network.dtype), 0.0):
+        return True
+    name = type(loaded.network).__name__
+    if way.spot is None:
+        logger.warning("%s is run in plain batches, without packing or shared prefixes: packed, %s", name, why)
+    else:
+        logger.info("the last layer of %s computes all tokens: otherwise %s", name, why)
+    return False

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .attention import packed
-from .exactness import packs
+from .exactness import Way, way_of
 from .layout import Layout, Segment, Span
 from .loading import Loaded
 from .reading import right_padded
@@ -61,15 +61,15 @@ def _states(loaded: Loaded, encoder: Any, row: Tensor) -> Tensor:  # noqa: ANN40
     spans = parts_of(row.tolist(), int(loaded.tokenizer.eos_token_id))
     lengths = [end - start for start, end in spans]
 
-    def difference() -> float:
+    def difference(_: Way) -> float:
         order = sorted(range(len(spans)), key=lambda place: lengths[place])
         probe = [row[slice(*spans[order[place]])] for place in (-1, len(order) // 2, 0)]
         ones, others = _packed(loaded, encoder, probe), _padded(loaded, encoder, probe)
         return float((ones - others).abs().max() / others.abs().max())
 
     parts = [row[start:end] for start, end in spans]
-    together = packs(loaded, lengths, difference, WORTH_A_TRIAL)
-    return _packed(loaded, encoder, parts) if together else _padded(loaded, encoder, parts)
+    way = way_of(loaded, lengths, difference, least=WORTH_A_TRIAL)
+    return _packed(loaded, encoder, parts) if way.packed else _padded(loaded, encoder, parts)
 
 
 def _packed(loaded: Loaded, encoder: Any, parts: Sequence[Tensor]) -> Tensor:  # noqa: ANN401

@@ -57,6 +57,7 @@ class Layout:
         across: For a decoder's row, the span of the encoder's row that each segment reads.
         keep: Spans whose keys and values later rows need, by name.
         kept: Where those are.
+        trim: Which rows the last layer has to finish (see ``trimming``); all by default.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class Layout:
         across: Sequence[Span] | None = None,
         keep: Mapping[int, Span] | None = None,
         kept: Kept | None = None,
+        trim: Any = None,  # noqa: ANN401 - made of a layout, and in one
     ) -> None:
-        self.segments = segments
+        self.segments, self.trim = segments, trim
         self.pieces = [segment.pieces for segment in segments]
         self.across = across
         self.keep = keep or {}

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .apart import Host
+from .trimming import Spot
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,8 @@ class Loaded:
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
-        self.packs: dict[bool, bool] = {}  # whether packed rows are exact, by whether inputs exceed ``window``
+        # whether packed rows are exact, by whether inputs exceed ``window`` and by what the last layer finishes of them
+        self.packs: dict[tuple[bool, Spot | None], bool] = {}
         self.attends: float | None = None  # how far attention weights that are read quickly are off; not known at first
         self._host = host
         self._lock = threading.RLock()
@@ -66,6 +68,16 @@ class Loaded:
         found: list[Any] = [getattr(part, "config", None) for part in self.network.modules()]
         distinct = {id(config): config for config in found if hasattr(config, "_attn_implementation")}
         return list(distinct.values())
+
+    @cached_property
+    def last_layer(self) -> torch.nn.Module | None:
+        """The last of the network's layers; None where it is not plain which that is."""
+        import torch
+
+        count = self.network.config.get_text_config(decoder=True).num_hidden_layers
+        lists = [part for part in self.network.base_model.modules() if isinstance(part, torch.nn.ModuleList)]
+        found = [part[-1] for part in lists if len(part) == count]
+        return found[0] if len(found) == 1 else None
 
     @cached_property
     def biased(self) -> list[Any]:

@@ -14,12 +14,22 @@ from .layout import Kept, Layout, Segment, Span
 from .loading import Loaded
 from .prefixes import Node, prefix_tree
 from .reading import Read, values_at
+from .trimming import Trim
 
 Values = NDArray[np.float64]
 
 
-def read_packed(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[tuple[Values, int]]:
-    """What is wanted of each read, as ``read_plainly`` gives it, and how many of its tokens were another's already."""
+def read_packed(
+    loaded: Loaded, reads: Sequence[Read], budget: Budget, *, ends: bool = False
+) -> list[tuple[Values, int]]:
+    """What is wanted of each read, as ``read_plainly`` gives it, and how many of its tokens were another's already.
+
+    Args:
+        loaded: The network.
+        reads: What to read.
+        budget: What a row may hold.
+        ends: Whether the last layer finishes nothing but what is read, and what comes after it.
+    """
     if loaded.network.config.is_encoder_decoder:
         return _read_both_sides(loaded, reads, budget)
     nodes = prefix_tree([read.ids for read in reads], [min(read.positions) for read in reads])
@@ -35,7 +45,10 @@ def read_packed(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[t
         leaves = [place for place in batch if nodes[place].leaf]
         chosen = [reads[nodes[place].item] for place in leaves]
         starts = [spans[place][0] - nodes[place].start for place in leaves]
-        with packed(loaded, Layout(segments, keep=later, kept=kept)):
+        rows = [start + min(one.positions) for start, one in zip(starts, chosen, strict=True)]
+        wanted = [(place - first, row) for place, row in zip(leaves, rows, strict=True)]
+        trim = Trim(segments, wanted) if ends else None
+        with packed(loaded, Layout(segments, keep=later, kept=kept, trim=trim)):
             found = values_at(loaded, chosen, _row(loaded, reads, [nodes[p] for p in batch]), [0] * len(leaves), starts)
         results.update(zip((nodes[place].item for place in leaves), found, strict=True))
         kept.drop([name for name in [*kept.tensors] if nodes[name].end <= end])

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batching import Budget
-from .exactness import packs
+from .exactness import Way, way_of
 from .loading import Loaded
 from .packing import read_packed
 from .reading import Read, read_plainly
+from .trimming import Spot
 
 
 class Reading(NamedTuple):
@@ -34,8 +35,12 @@ def read_all(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Read
     results = [Reading(np.empty(0), np.empty(0), 0)] * len(reads)
     asked = [item for item, read in enumerate(reads) if read.wanted]
     chosen = [reads[item] for item in asked]
-    if packs(loaded, [len(read.ids) for read in chosen], lambda: _difference(loaded, chosen, budget)):
-        found = read_packed(loaded, chosen, budget)
+    lengths = [len(read.ids) for read in chosen]
+    few = 2 * sum(length - min(read.positions) for length, read in zip(lengths, chosen, strict=True)) <= sum(lengths)
+    spot: Spot | None = "ends" if few and not loaded.network.config.is_encoder_decoder else None
+    way = way_of(loaded, lengths, lambda way: _difference(loaded, chosen, budget, way), spot)
+    if way.packed:
+        found = read_packed(loaded, chosen, budget, ends=way.spot == "ends")
     else:
         found = [(values, 0) for values in read_plainly(loaded, chosen, budget)]
     for item, (values, cached) in zip(asked, found, strict=True):
@@ -43,13 +48,14 @@ def read_all(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Read
     return results
 
 
-def _difference(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> float:
-    """The largest difference between the two ways, over three prompts: the longest one, itself again, and another.
+def _difference(loaded: Loaded, reads: Sequence[Read], budget: Budget, way: Way) -> float:
+    """The largest difference of a way from the plain one, over three prompts: the longest, itself again, and another.
 
     The one that occurs twice has all it can in common with itself, the other may have anything.
     """
     longest = max(reads, key=lambda read: len(read.ids))
     other = min(reads, key=lambda read: len(read.ids))
     probe = [longest, longest, other]
-    pairs = zip(read_packed(loaded, probe, budget), read_plainly(loaded, probe, budget), strict=True)
+    found = read_packed(loaded, probe, budget, ends=way.spot == "ends")
+    pairs = zip(found, read_plainly(loaded, probe, budget), strict=True)
     return max(float(np.abs(one[0] - plain[0]).max()) for (one, _), plain in pairs)

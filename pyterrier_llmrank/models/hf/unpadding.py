@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from .attention import packed
 from .layout import Layout, Segment
 from .loading import Loaded
+from .trimming import Spot, Trim
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @contextmanager
-def unpadded(loaded: Loaded, mask: Tensor) -> Iterator[None]:
+def unpadded(loaded: Loaded, mask: Tensor, spot: Spot | None = None) -> Iterator[None]:
     """Lets a network compute the real tokens of right-padded batches alone, in its layers.
 
     Its head finds the states of a batch, in which those of padding are 0: it needs to know of nothing.
@@ -25,6 +26,7 @@ def unpadded(loaded: Loaded, mask: Tensor) -> Iterator[None]:
     Args:
         loaded: The network.
         mask: 1 where a token is real, (batch, tokens).
+        spot: The one token of each input that is read of the last layer; the states of others are then 0, too.
     """
     import torch
 
@@ -32,7 +34,8 @@ def unpadded(loaded: Loaded, mask: Tensor) -> Iterator[None]:
     told = "position_ids" in signature(body.forward).parameters  # T5's encoder knows distances alone
     real = mask.bool()
     ends = [0, *real.sum(1).cumsum(0).tolist()]
-    layout = Layout([Segment(start, end) for start, end in pairwise(ends)])
+    segments = [Segment(start, end) for start, end in pairwise(ends)]
+    layout = Layout(segments, trim=None if spot is None else Trim(segments, spot))
     places = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)[real][None] + loaded.first_position
 
     def pack(_: object, args: tuple[Tensor, ...], given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:

@@ -15,6 +15,7 @@ from pyterrier_llmrank.core import Question, spelled
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models.hf.batching import Budget, plan
 from pyterrier_llmrank.models.hf.encoders import pad_token, read_batch
+from pyterrier_llmrank.models.hf.exactness import Way
 from pyterrier_llmrank.models.hf.fresh import Live
 from pyterrier_llmrank.scorers import CrossEncoder
 from pyterrier_llmrank.training.named import Loss
@@ -91,7 +92,7 @@ class CrossEncoderLearner(Scoring):
         pad = pad_token(loaded, inputs)
         lengths = [len(one.ids) for one in inputs]
         batches = plan(range(len(inputs)), lengths, [1] * len(inputs), Budget(self.batch_tokens, len(inputs)))
-        read = partial(read_batch, loaded, pad=pad, read=scorer.read, packed=self.packed)
+        read = partial(read_batch, loaded, pad=pad, read=scorer.read, way=Way(self.packed))
         found = [read([inputs[at] for at in batch])[:, 0] for batch in batches]
         places = torch.tensor([at for batch in batches for at in batch], device=loaded.device)
         return torch.cat(found)[places.argsort()]
