@@ -21,7 +21,7 @@ from .minilm import minilm
 
 BASELINE = "BM25"
 DEPTHS = (5, 20, 100)
-FEW, FEWER, SHORT = 20, 5, 80  # documents that the language model reranks, and tokens it reads of each
+FEW, FEWER, SHORT = 20, 10, 80  # documents that the language model reranks, and tokens it reads of each
 LEVEL = 0.05  # of the paired t-test below which a difference counts as one
 
 

@@ -6,7 +6,7 @@ The cross-encoder starts from all-MiniLM-L6-v2, a retriever, so that its head is
 cross-encoder. The teacher is a pipeline: BM25 over the answers of medquad_pairs and one other at random, scored by
 MiniLM's cosines and BM25 together. It is asked about questions of medquad_pairs and about sentences of its answers;
 texts are cut to ``WORDS``. Stopped at any time, the same call goes on where it was. Then BM25's first documents of
-collections that neither saw are reranked, longer parts of them: nDCG@10, and the p-value of a paired t-test against
+collections that neither saw are reranked, by their first tokens: nDCG@10, and the p-value of a paired t-test against
 BM25's own order.
 """
 
@@ -33,7 +33,7 @@ from models import clock, save_results
 from scipy.stats import ttest_rel
 from transformers import AutoModel, AutoTokenizer
 
-from pyterrier_llmrank import CrossEncoder, LLMRankWarning, OneShot, Pointwise, Rerank, SetEncoder
+from pyterrier_llmrank import LLMRankWarning, Pointwise, Rerank
 from pyterrier_llmrank.demo.minilm import minilm
 from pyterrier_llmrank.students import CrossEncoderStudent, SetEncoderStudent
 from pyterrier_llmrank.training.losses import kl_divergence, margin_mse
@@ -41,7 +41,7 @@ from pyterrier_llmrank.training.settings import Training
 
 ANSWERS, QUERIES, SEED = 5_000, 4_000, 0
 WORDS = (25, 90)  # of a text, at least and at most
-QUERY, LENGTH, LONGER = 32, 160, 256  # tokens of a query; of query and document while training, and afterwards
+QUERY, LENGTH = 32, 160  # tokens of a query, and of query and document
 COSINE, LEXICAL = 12.0, 2.0  # what the teacher's belief adds up from, in nats: cosine, and BM25 by its best
 NEAR, FAR = 16, 40  # a list's documents: BM25's first, three of the next, one of those after, and any one
 UNSEEN = ("noveleval", "med", "msmarco_dl19", "cranfield")
@@ -165,13 +165,6 @@ def students(folder, options):
     }
 
 
-def reader(name, folder):
-    """What was trained, over longer documents than it was trained on."""
-    if name == "cross-encoder":
-        return Rerank(Pointwise(), CrossEncoder(folder, max_length=LONGER, max_query_tokens=QUERY))
-    return Rerank(OneShot(), SetEncoder(folder, max_doc_tokens=LONGER - QUERY))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -197,7 +190,7 @@ def main():
                 asked = topics.head(QUERIES)
                 told = {"targets": "belief", "answers": options.folder / "teacher.jsonl"}
                 student.distill(teacher(answers), asked, chunk=400, **told)
-        taught[name] = reader(name, student.folder)
+        taught[name] = student
         print(name, seconds, flush=True)
     rows = []
     for collection in options.unseen.split(","):

@@ -68,7 +68,9 @@ def write(options):
     whole += [(name, False) for name in [*NUMBERS, *phrases()]]
     own.add_tokens([AddedToken(name, normalized=False, single_word=alone) for name, alone in whole])
     start = [("<|start|>", vocabulary["<|start|>"])]
-    own.post_processor = processors.TemplateProcessing(single="<|start|> $A", special_tokens=start)
+    own.post_processor = processors.TemplateProcessing(
+        single="<|start|> $A", pair="<|start|> $A $B", special_tokens=start
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=own,
         unk_token="<|unknown|>",
