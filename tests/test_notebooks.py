@@ -78,6 +78,8 @@ def test_the_quickstart_shows_minilm_above_bm25_and_what_depth_costs(executed):
         assert values["BM25 >> MiniLM"] > values["BM25"] > 0
         tokens = column(notebook, '"calls", "prompt_tokens"]]', r"^\d+ +(\d+) .* (\d+\.\d+)$")
         assert list(tokens) == ["1", "2", "5", "10", "20", "50"]
+        nano = column(notebook, '"calls", "rounds", "prompt_tokens"]]', r"^\d+ +(\w+) +(\d\.\d+)")
+        assert min(nano["pointwise"], nano["pairwise"]) > nano["BM25"] and "listwise" in nano
         assert sorted(tokens.values()) == list(tokens.values()) and len({*tokens.values()}) == 6
 
 

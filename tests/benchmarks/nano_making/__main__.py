@@ -3,7 +3,7 @@
     python tests/benchmarks/nano_making --shared ../shared --work /tmp/nano [STAGE ...]
 
 Stages, in this order, each of which is left out where its file is there already: ``texts``, ``vectors`` (by MiniLM),
-``candidates``, ``tokenizer``, ``weights``, ``train``, ``refine``, ``pack``. Vectors and training go on where they were
+``candidates``, ``tokenizer``, ``weights``, ``train``, ``pack``. Vectors and training go on where they were
 stopped, and use a GPU where there is one; on a CPU core training takes more than an hour. Reads medquad_pairs, xquad_en
 and arguana_text alone.
 """
@@ -26,7 +26,6 @@ STAGES = {
     "tokenizer": (tokens.write, "first/tokenizer.json"),
     "weights": (starting.write, "first/model.safetensors"),
     "train": (training.run, "trained/model.safetensors"),
-    "refine": (training.refine, "refined/model.safetensors"),
     "pack": (training.pack, "weights/model.safetensors"),
 }
 

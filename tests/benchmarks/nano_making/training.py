@@ -49,12 +49,6 @@ QUESTIONS = (
     Lesson(ListPrompt("letters"), ordered, docs=(7, 20), shuffled=0.4, max_doc_tokens=SHORTER, share=0.4, mass=MASS),
     Lesson(ListPrompt(), docs=(7, 20), shuffled=0.4, max_doc_tokens=SHORTER, early=True, share=0.3, weight=0.7),
 )
-LATER = tuple(  # more and longer lists
-    replace(question, share=share, max_doc_tokens=lengths)
-    for question, share, lengths in zip(
-        QUESTIONS, (0.2, 0.5, 0.4, 0.8, 0.3), (SHORT, SHORT, SHORT, (24, 96), (24, 96)), strict=True
-    )
-)
 TRAINING = Training(
     batch_size=11,
     schedule="cosine",
@@ -83,42 +77,32 @@ def lists_of(work):
     return [found[place] for place in order if place not in set(held)], [found[place] for place in held]
 
 
-def taught(options, start, questions, folder, settings):
+def run(options):
     """Trains; the weights that do best on held-out questions are kept."""
+    start = options.work / "first"
     words = len(json.loads((options.work / "kept.json").read_text(encoding="utf-8")))
     low, size = len(tokens.SPECIAL), json.loads((start / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     others = [*range(low), *range(low + words, size)]  # words stay as they are
-    learner = DecoderLearner(start, questions, tokens=others, batch_tokens=2_048)
+    learner = DecoderLearner(start, QUESTIONS, tokens=others, batch_tokens=2_048)
     lists, held = lists_of(options.work)
 
     def measure():
         torch.manual_seed(7)
         parts = [held[start : start + 12] for start in range(0, MEASURED, 12)]
-        losses = [[float(learner.loss_of(question, part)) for part in parts] for question in questions]
+        losses = [[float(learner.loss_of(question, part)) for part in parts] for question in QUESTIONS]
         told = [sum(values) / len(values) for values in losses]
         print("held out:", [round(value, 3) for value in told], flush=True)
         return -sum(told)
 
-    train(learner, lists, folder, settings, measure=measure)
-
-
-def run(options):
-    """All kinds of questions."""
     settings = replace(TRAINING, steps=options.steps, learning_rate=options.rate)
-    taught(options, options.work / "first", QUESTIONS, options.work / "trained", settings)
-
-
-def refine(options):
-    """More of the lists, slower."""
-    settings = replace(TRAINING, steps=options.steps // 5, learning_rate=options.rate / 2, evaluate_every=60, seed=1)
-    taught(options, options.work / "trained", LATER, options.work / "refined", settings)
+    train(learner, lists, options.work / "trained", settings, measure=measure)
 
 
 def pack(options):
     """The weights in float16, with the tokenizer."""
     from transformers import AutoModelForCausalLM
 
-    source, folder = options.work / "refined", options.work / "weights"
+    source, folder = options.work / "trained", options.work / "weights"
     AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).half().save_pretrained(folder)
     for name in SHIPPED:
         if (source / name).exists():
