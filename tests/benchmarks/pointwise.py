@@ -1,10 +1,13 @@
 """Documents per second of pointwise yes/no scoring, against two ways of doing the same with the same weights.
 
-    python tests/benchmarks/pointwise.py [--queries 4] [--docs 100] [--threads 2] [--device cpu] [--bf16] [--save NAME]
+    python tests/benchmarks/pointwise.py [--queries 4] [--docs 100] [--threads 2] [--device cpu] [--bf16]
+        [--prefix 0] [--save NAME]
 
 (a) one prompt at a time, full logits; (b) sentence-transformers' CrossEncoder.predict (left padding, logits of the
 last position), its batch size set to the same tokens per batch. Ratios are of CPU seconds in one run, each variant
-the best of ``--repeat`` runs, taken in turns. Also asserts that all of them give the same scores.
+the best of ``--repeat`` runs, taken in turns. Also asserts that all of them give the same scores. With ``--prefix 400``
+all prompts begin with as many tokens more, as solved examples would, and the two ways are the library's own: in plain
+batches, and with what prompts share computed once.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads would count 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import argparse
+import random
 import tempfile
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from models import clock, save_decoder, save_results, workload
+from models import clock, save_decoder, save_results, words, workload
 
 from pyterrier_llmrank import Doc, Evidence, HFModel, LLMRankWarning, Prompted, Question
 from pyterrier_llmrank.core import Message, Prompt
@@ -73,8 +78,8 @@ def cross_encoder(folder, dtype, device, batch_size):
     return lambda pairs: model.predict(pairs, batch_size=batch_size, activation_fn=torch.nn.Identity())
 
 
-def ours(folder, dtype, device, batch_tokens):
-    """The library, through the scorer that pipelines use."""
+def ours(folder, dtype, device, batch_tokens, *, packed=True):
+    """The library, through the scorer that pipelines use; or in plain batches, which share nothing."""
     model = HFModel(folder, dtype=str(dtype).removeprefix("torch."), device=device, batch_tokens=batch_tokens)
     scorer = Prompted(Raw(), model)
     scorer.load()
@@ -83,7 +88,11 @@ def ours(folder, dtype, device, batch_tokens):
         by_query = {}
         for query, text in pairs:
             by_query.setdefault(query, []).append(Doc("", text))
+        if not packed:
+            model._loaded.packs.update({(False, "ends"): False, (False, None): False})
         answers = scorer([Question(query, tuple(docs)) for query, docs in by_query.items()])
+        if not packed:
+            model._loaded.packs.clear()
         return np.concatenate([answer.scores for answer in answers])
 
     return score
@@ -97,12 +106,14 @@ def main():
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="also in bfloat16")
+    parser.add_argument("--prefix", type=int, default=0, help="tokens that all prompts begin with")
     parser.add_argument("--batch-tokens", type=int, default=None)
     parser.add_argument("--save", metavar="NAME", help="keep the figures under this name")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=LLMRankWarning)  # random weights put no mass on yes and no
     torch.set_num_threads(options.threads)
-    pairs = [(q, text) for q, texts in workload(options.queries, options.docs) for text in texts]
+    start = f"{words(options.prefix, random.Random(1))} " if options.prefix else ""
+    pairs = [(start + q, text) for q, texts in workload(options.queries, options.docs) for text in texts]
     tokens = sum(len(f"{q} {text}".split()) for q, text in pairs)
     budget = options.batch_tokens or (2_048 if options.device == "cpu" else 16_384)
     batch_size = max(1, budget * len(pairs) // tokens)
@@ -111,10 +122,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         save_decoder(folder)
         for dtype in [torch.float32, torch.bfloat16][: 1 + options.bf16]:
+            own = partial(ours, folder, dtype, options.device, options.batch_tokens)
+            if options.prefix:
+                results += measure({"plain batches": own(packed=False), "shared": own()}, pairs, dtype, options)
+                continue
             variants = {
                 "a: one at a time": one_at_a_time(folder, dtype, options.device),
                 "b: sentence-transformers": cross_encoder(folder, dtype, options.device, batch_size),
-                "pyterrier_llmrank": ours(folder, dtype, options.device, options.batch_tokens),
+                "pyterrier_llmrank": own(),
             }
             results += measure(variants, pairs, dtype, options)
     if options.save:
@@ -122,7 +137,7 @@ def main():
 
 
 def measure(variants, pairs, dtype, options):
-    """A row per variant, with ratios to (a) and (b)."""
+    """A row per variant, with ratios to the first and to the last but one."""
     rows = {name: {"variant": name, "dtype": str(dtype).removeprefix("torch."), "cpu_s": np.inf} for name in variants}
     scores = {}
     for score in variants.values():
@@ -136,11 +151,12 @@ def measure(variants, pairs, dtype, options):
                     torch.cuda.synchronize()
             if seconds["cpu_s"] < rows[name]["cpu_s"]:
                 rows[name] |= seconds
-    first, second, mine = scores.values()
+    first, *others = scores.values()
     if dtype is torch.float32:
-        np.testing.assert_allclose(mine, first, atol=1e-4)
-        np.testing.assert_allclose(second, first, atol=1e-4)
-    base_a, base_b, _ = rows.values()
+        for other in others:
+            np.testing.assert_allclose(other, first, atol=1e-4)
+    own = [*rows.values()]
+    base_a, base_b = own[0], own[-2]
     key = "cpu_s" if options.device == "cpu" else "wall_s"
     for row in rows.values():
         row |= {"docs_per_s": len(pairs) / row["wall_s"], "x_a": base_a[key] / row[key], "x_b": base_b[key] / row[key]}
