@@ -6,8 +6,8 @@
 (a) one prompt at a time, full logits; (b) sentence-transformers' CrossEncoder.predict (left padding, logits of the
 last position), its batch size set to the same tokens per batch. Ratios are of CPU seconds in one run, each variant
 the best of ``--repeat`` runs, taken in turns. Also asserts that all of them give the same scores. With ``--prefix 400``
-all prompts begin with as many tokens more, as solved examples would, and the two ways are the library's own: in plain
-batches, and with what prompts share computed once.
+all prompts begin with as many tokens more, as solved examples would, and (b) is the library's own way in plain batches,
+where nothing that prompts share is computed once.
 """
 
 from __future__ import annotations
@@ -124,20 +124,18 @@ def main():
         for dtype in [torch.float32, torch.bfloat16][: 1 + options.bf16]:
             own = partial(ours, folder, dtype, options.device, options.batch_tokens)
             if options.prefix:
-                results += measure({"plain batches": own(packed=False), "shared": own()}, pairs, dtype, options)
-                continue
-            variants = {
-                "a: one at a time": one_at_a_time(folder, dtype, options.device),
-                "b: sentence-transformers": cross_encoder(folder, dtype, options.device, batch_size),
-                "pyterrier_llmrank": own(),
-            }
+                second = {"b: plain batches": own(packed=False)}
+            else:
+                second = {"b: sentence-transformers": cross_encoder(folder, dtype, options.device, batch_size)}
+            first = {"a: one at a time": one_at_a_time(folder, dtype, options.device)}
+            variants = {**first, **second, "pyterrier_llmrank": own()}
             results += measure(variants, pairs, dtype, options)
     if options.save:
         save_results(options.save, results)
 
 
 def measure(variants, pairs, dtype, options):
-    """A row per variant, with ratios to the first and to the last but one."""
+    """A row per variant, with ratios to (a) and (b)."""
     rows = {name: {"variant": name, "dtype": str(dtype).removeprefix("torch."), "cpu_s": np.inf} for name in variants}
     scores = {}
     for score in variants.values():
@@ -151,12 +149,11 @@ def measure(variants, pairs, dtype, options):
                     torch.cuda.synchronize()
             if seconds["cpu_s"] < rows[name]["cpu_s"]:
                 rows[name] |= seconds
-    first, *others = scores.values()
+    first, second, mine = scores.values()
     if dtype is torch.float32:
-        for other in others:
-            np.testing.assert_allclose(other, first, atol=1e-4)
-    own = [*rows.values()]
-    base_a, base_b = own[0], own[-2]
+        np.testing.assert_allclose(mine, first, atol=1e-4)
+        np.testing.assert_allclose(second, first, atol=1e-4)
+    base_a, base_b, _ = rows.values()
     key = "cpu_s" if options.device == "cpu" else "wall_s"
     for row in rows.values():
         row |= {"docs_per_s": len(pairs) / row["wall_s"], "x_a": base_a[key] / row[key], "x_b": base_b[key] / row[key]}

@@ -319,6 +319,8 @@ def test_a_learner_that_cannot_be_is_refused(folder, tmp_path):
         DecoderLearner(folder, Lesson(YES), tokens=[99999])
     with pytest.raises(ConfigurationError, match="is an encoder-decoder"):
         DecoderLearner(encoder_decoder(tmp_path), Lesson(YES))
+    with pytest.raises(ConfigurationError, match="batch_tokens must be at least 1 token, got 0"):
+        DecoderLearner("anything", Lesson(YES), batch_tokens=0)
     with pytest.raises(ConfigurationError, match="Lora needs a rank of at least 1"):
         Lora(0)
     pytest.importorskip("peft")
