@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyterrier_llmrank.core import Answer, Prompt, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, by_pooling, encode, pooled
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, LocalEncoder, Pooling, encode, pooled, spot_of
 from pyterrier_llmrank.models.hf.heads import Kind
 from pyterrier_llmrank.models.hf.trimming import Spot
 from pyterrier_llmrank.models.hf.weightless import weightless
@@ -138,7 +138,7 @@ class CrossEncoder(Alone, LocalEncoder):
     @property
     def _spot(self) -> Spot | None:
         """The one token of an input that the score depends on."""
-        return "label" if self.pooling is None else by_pooling(self.pooling)[1]
+        return "label" if self.pooling is None else spot_of(self.pooling)
 
     def inputs(self, questions: Sequence[Question]) -> list[Encoded]:
         """What is read for each document in turn."""

@@ -234,9 +234,14 @@ def pad_token(loaded: Loaded, inputs: Sequence[Encoded]) -> int:
     return int(pad)
 
 
+def spot_of(pooling: Pooling) -> Spot | None:
+    """The one token that a pooling reads; None where it reads all."""
+    return None if pooling == "mean" else pooling
+
+
 def by_pooling(pooling: Pooling) -> tuple[Callable[[Any, Tensor], Tensor], Spot | None]:
     """How ``run_encoder`` makes vectors of an encoder's states, and the one token that it reads, where it is one."""
-    return lambda out, mask: pooled(out.last_hidden_state, mask, pooling), None if pooling == "mean" else pooling
+    return lambda out, mask: pooled(out.last_hidden_state, mask, pooling), spot_of(pooling)
 
 
 def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.models.hf.batching import Budget
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, by_pooling, encode, run_encoder
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, encode, run_encoder, spot_of
 from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded, load
 from pyterrier_llmrank.models.hf.sentence import Settings, write_settings
 from pyterrier_llmrank.models.hf.text import TextSide
@@ -210,7 +210,7 @@ class BiEncoderLearner:
         training = self.network.training
         self.network.eval()
         loaded = Loaded(self.network.encoder, self.tokenizer)
-        vectors = run_encoder(loaded, inputs, self._budget, self.network.vectors, by_pooling(self.network.pooling)[1])
+        vectors = run_encoder(loaded, inputs, self._budget, self.network.vectors, spot_of(self.network.pooling))
         self.network.train(training)
         return vectors.astype(np.float32)
 

@@ -8,19 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyterrier_llmrank.core import Question, spelled
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.hf.batching import Budget, plan
 from pyterrier_llmrank.models.hf.encoders import pad_token, read_batch
 from pyterrier_llmrank.models.hf.exactness import Way
 from pyterrier_llmrank.models.hf.fresh import Live
 from pyterrier_llmrank.scorers import CrossEncoder
 from pyterrier_llmrank.training.named import Loss
 
-from .scoring import Scoring, compute_again
+from .scoring import Scoring, by_length, compute_again
 
 
 class CrossEncoderLearner(Scoring):
@@ -91,11 +89,8 @@ class CrossEncoderLearner(Scoring):
         inputs, loaded = scorer.inputs(questions), self._live.loaded
         pad = pad_token(loaded, inputs)
         lengths = [len(one.ids) for one in inputs]
-        batches = plan(range(len(inputs)), lengths, [1] * len(inputs), Budget(self.batch_tokens, len(inputs)))
         read = partial(read_batch, loaded, pad=pad, read=scorer.read, way=Way(self.packed))
-        found = [read([inputs[at] for at in batch])[:, 0] for batch in batches]
-        places = torch.tensor([at for batch in batches for at in batch], device=loaded.device)
-        return torch.cat(found)[places.argsort()]
+        return by_length(lengths, self.batch_tokens, lambda batch: read([inputs[at] for at in batch])[:, 0])
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint that ``CrossEncoder`` loads."""

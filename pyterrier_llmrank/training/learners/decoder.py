@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import HFModel
-from pyterrier_llmrank.models.hf.batching import Budget, plan
 from pyterrier_llmrank.models.hf.fresh import Live
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
@@ -26,6 +25,7 @@ from pyterrier_llmrank.training.losses import IGNORED, first_joint, importance_w
 
 from .lessons import Lesson, written
 from .lora import Lora
+from .scoring import by_length
 from .showing import Shown, mask_of, prompts, show, targets_of
 
 if TYPE_CHECKING:
@@ -195,10 +195,7 @@ class DecoderLearner(Micro):
         """Logits of the last positions of each row, (rows, at most ``keep``, vocabulary); 0 before a row begins."""
         lengths = [len(row) for row in rows]
         kept = min(keep, max(lengths))
-        batches = plan(range(len(rows)), lengths, [1] * len(rows), Budget(self.batch_tokens, len(rows)))
-        found = torch.cat([self._read([rows[at] for at in batch], kept) for batch in batches])
-        places = torch.tensor([at for batch in batches for at in batch], device=found.device)
-        return found[places.argsort()]
+        return by_length(lengths, self.batch_tokens, lambda batch: self._read([rows[at] for at in batch], kept))
 
     def _read(self, rows: Sequence[Sequence[int]], kept: int) -> Tensor:
         """Logits of one forward pass, (rows, kept, vocabulary); rows are padded in front."""

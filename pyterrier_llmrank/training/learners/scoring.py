@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyterrier_llmrank.core import Question
 from pyterrier_llmrank.errors import InputError
+from pyterrier_llmrank.models.hf.batching import Budget, plan
 from pyterrier_llmrank.training.data import TrainingList, padded
 from pyterrier_llmrank.training.learner import Micro
 from pyterrier_llmrank.training.named import Loss, loss_of
@@ -54,6 +55,20 @@ class Scoring(Micro):
         found = scores.new_zeros(mask.shape).masked_scatter(mask, scores)  # (lists, docs)
         value: Tensor = self._loss(found, targets.to(found.dtype), mask)
         return value
+
+
+def by_length(lengths: Sequence[int], tokens: int, read: Callable[[list[int]], Tensor]) -> Tensor:
+    """What is read of inputs in passes of similar length, (inputs, …), in their order.
+
+    Args:
+        lengths: Of each input, in tokens.
+        tokens: Of a pass at most, padding included; one that is longer goes alone.
+        read: From the places of a pass's inputs to what is read of them, in that order.
+    """
+    passes = plan(range(len(lengths)), lengths, [1] * len(lengths), Budget(tokens, len(lengths)))
+    found = torch.cat([read(places) for places in passes])
+    order = torch.tensor([place for places in passes for place in places], device=found.device)
+    return found[order.argsort()]
 
 
 def compute_again(network: Any, *, on: bool) -> None:  # noqa: ANN401 - of transformers
