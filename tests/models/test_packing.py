@@ -206,7 +206,7 @@ def test_an_encoder_decoder_is_packed_on_both_sides(t5, batch_tokens):
             -1, tokenizer.convert_tokens_to_ids(["Yes", "No"])
         ]
         np.testing.assert_allclose(one.logprobs, wanted, atol=1e-4)
-    assert model._loaded.packs == {(False, None): True}
+    assert model._loaded.packs == {(False, "steps"): True, (False, None): True}
 
 
 def test_one_decoder_step_a_prompt_and_each_input_encoded_once(t5):
@@ -228,17 +228,17 @@ def test_one_decoder_step_a_prompt_and_each_input_encoded_once(t5):
     assert [answer.usage.cached_tokens for answer in scored] == [0, 0, one]
 
 
-def test_continuations_of_an_encoder_decoder_are_packed(t5):
+@pytest.mark.parametrize(("times", "packs"), [(1, {(False, "steps"): True}), (3, {})])
+def test_continuations_of_an_encoder_decoder_are_packed(t5, times, packs):
     model = local(t5)
-    prompts, wanted = (
-        [ask(text) for text in ("the cat", "the mat sat", "x", "")],
-        ["the mat", "Yes", "a longer one", "x"],
-    )
+    model._loaded.packs.clear()
+    prompts = [ask(text) for text in ("the cat", "the mat sat", "x", "")]
+    wanted = [text * times for text in ("the mat", "Yes", "a longer one", "x")]
     together = model.continuation(prompts, wanted)
     for prompt, text, one in zip(prompts, wanted, together, strict=True):
         [alone] = local(t5).continuation([prompt], [text])
         np.testing.assert_allclose(one.logprobs, alone.logprobs, atol=1e-4)
-    assert model._loaded.packs == {(False, None): True}
+    assert model._loaded.packs == {**packs, (False, None): True}
 
 
 def test_an_encoder_decoder_whose_positions_are_absolute_is_run_plainly(tmp_path, caplog):
@@ -253,7 +253,7 @@ def test_an_encoder_decoder_whose_positions_are_absolute_is_run_plainly(tmp_path
     for text, one in zip(asked, scored, strict=True):
         wanted = full_logprobs(folder, tokenizer(text)["input_ids"], [1])[-1]
         np.testing.assert_allclose(one.logprobs, wanted[tokenizer.convert_tokens_to_ids(["Yes", "No"])], atol=1e-4)
-    assert model._loaded.packs == {(False, None): False} and "is run in plain batches" in caplog.text
+    assert not any(model._loaded.packs.values()) and "is run in plain batches" in caplog.text
 
 
 # On a GPU

@@ -5,13 +5,14 @@ Networks build no mask for a name that they do not know, so that the ``Layout`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .layout import Layout
+from .layout import Layout, Span
+from .promises import Pair, ask
 from .trimming import trimmed
 from .varlen import attend_at_once, fits
 
@@ -118,6 +119,11 @@ def _attend(
         options.get("s_aux"),
         options.get("position_bias"),
     )
+    pair = layout.promises and layout.promises.behind(key, value)
+    if pair is not None and stage != "keys":
+        return _ask(layout, query, pair, manner), None
+    if layout.promises is not None and layout.across is not None and not manner.causal:
+        raise NotImplementedError("keys that are more than a linear layer's")
     if layout.across is None or manner.causal:
         layout.remember(module, key, value)
     if stage == "keys":
@@ -127,6 +133,23 @@ def _attend(
     if fits(query, value) and manner[3:] == (None, None, None):
         return attend_at_once(module, layout, (query, key, value), *manner[:3]), None
     return _one_by_one(module, layout, (query, key, value), manner), None
+
+
+def _ask(layout: Layout, query: Tensor, pair: Pair, manner: Manner) -> Tensor:
+    """What every segment sees where keys and values are promised, (1, tokens, heads, width)."""
+    bias = manner.bias is not None and not layout.plain(manner.bias)
+    if bias or manner[2:5] != (None, None, None):
+        raise NotImplementedError("keys that are not made, and scores that are more than theirs")
+    spans = [*map(_only, layout.pieces)] if layout.across is None else layout.across
+    return ask(query, pair, layout, spans, manner.scaling)
+
+
+def _only(pieces: Sequence[Span | int]) -> Span:
+    """The one span of a row that there is."""
+    [span] = pieces
+    if isinstance(span, int):
+        raise NotImplementedError("keys that are not made, of an earlier row")
+    return span
 
 
 def _one_by_one(module: Any, layout: Layout, states: States, manner: Manner) -> Tensor:  # noqa: ANN401

@@ -72,5 +72,5 @@ def _exact(loaded: Loaded, way: Way, difference: Callable[[Way], float]) -> bool
     if way.spot is None:
         logger.warning("%s is run in plain batches, without packing or shared prefixes: packed, %s", name, why)
     else:
-        logger.info("the last layer of %s computes all tokens: otherwise %s", name, why)
+        logger.info("%s computes at its end what is not read: otherwise %s", name, why)
     return False

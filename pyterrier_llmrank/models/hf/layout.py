@@ -74,11 +74,13 @@ class Layout:
         self.across = across
         self.keep = keep or {}
         self.kept = kept or Kept()
+        self.promises: Any = None  # of keys and values that are not made (see ``promises``)
         self.tokens = segments[-1].end
         self.longest = max(segment.end - segment.start for segment in segments)
         self.gathered: dict[tuple[bool, Any], Any] = {}
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._biases: tuple[Tensor | None, dict[int, Tensor]] = (None, {})
+        self._plain: tuple[Tensor, bool] | None = None
 
     def remember(self, module: Any, key: Tensor, value: Tensor) -> None:  # noqa: ANN401 - torch is imported lazily
         """Keeps what later rows need of the keys and values of one module, (1, heads, tokens, width)."""
@@ -118,6 +120,12 @@ class Layout:
             empty = torch.zeros(allowed.shape, dtype=like.dtype)
             self._masks[shape] = empty.masked_fill_(~allowed, -torch.inf).to(like.device)
         return self._masks[shape]
+
+    def plain(self, position_bias: Tensor) -> bool:
+        """Whether a bias adds nothing: encoder-decoders have such a one across."""
+        if self._plain is None or self._plain[0] is not position_bias:  # layers may share one
+            self._plain = position_bias, not bool(position_bias.any())
+        return self._plain[1]
 
     def bias(self, position_bias: Tensor, place: int, keys: Span) -> Tensor:
         """What a network adds to the scores of the segment at ``place`` for these keys, (1, heads, tokens, keys).

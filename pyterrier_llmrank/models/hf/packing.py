@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,15 @@ from .batching import Budget, in_batches, plan_in_order
 from .layout import Kept, Layout, Segment, Span
 from .loading import Loaded
 from .prefixes import Node, prefix_tree
+from .promises import promising
 from .reading import Read, values_at
-from .trimming import Trim
+from .trimming import Spot, Trim
 
 Values = NDArray[np.float64]
 
 
 def read_packed(
-    loaded: Loaded, reads: Sequence[Read], budget: Budget, *, ends: bool = False
+    loaded: Loaded, reads: Sequence[Read], budget: Budget, spot: Spot | None = None
 ) -> list[tuple[Values, int]]:
     """What is wanted of each read, as ``read_plainly`` gives it, and how many of its tokens were another's already.
 
@@ -28,10 +30,11 @@ def read_packed(
         loaded: The network.
         reads: What to read.
         budget: What a row may hold.
-        ends: Whether the last layer finishes nothing but what is read, and what comes after it.
+        spot: "ends", where the last layer finishes nothing but what is read and what comes after it; "steps", where a
+            decoder asks the encoder's states, without keys and values of them.
     """
     if loaded.network.config.is_encoder_decoder:
-        return _read_both_sides(loaded, reads, budget)
+        return _read_both_sides(loaded, reads, budget, spot)
     nodes = prefix_tree([read.ids for read in reads], [min(read.positions) for read in reads])
     results: dict[int, Values] = {}
     kept = Kept()
@@ -47,7 +50,7 @@ def read_packed(
         starts = [spans[place][0] - nodes[place].start for place in leaves]
         rows = [start + min(one.positions) for start, one in zip(starts, chosen, strict=True)]
         wanted = [(place - first, row) for place, row in zip(leaves, rows, strict=True)]
-        trim = Trim(segments, wanted) if ends else None
+        trim = Trim(segments, wanted) if spot == "ends" else None
         with packed(loaded, Layout(segments, keep=later, kept=kept, trim=trim)):
             found = values_at(loaded, chosen, _row(loaded, reads, [nodes[p] for p in batch]), [0] * len(leaves), starts)
         results.update(zip((nodes[place].item for place in leaves), found, strict=True))
@@ -95,7 +98,9 @@ def _shared(nodes: Sequence[Node]) -> dict[int, int]:
     }
 
 
-def _read_both_sides(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[tuple[Values, int]]:
+def _read_both_sides(
+    loaded: Loaded, reads: Sequence[Read], budget: Budget, spot: Spot | None
+) -> list[tuple[Values, int]]:
     """The same for an encoder-decoder: each distinct input goes through the encoder once."""
     import torch
     from transformers.modeling_outputs import BaseModelOutput
@@ -117,7 +122,10 @@ def _read_both_sides(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> l
         )
         with torch.inference_mode(), packed(loaded, Layout([Segment(*own) for own in span.values()])):
             states = loaded.network.get_encoder()(input_ids=source).last_hidden_state
-        with packed(loaded, Layout(segments, across=[span[tuple(read.ids)] for read in chosen])):
+        layout = Layout(segments, across=[span[tuple(read.ids)] for read in chosen])
+        decoder: Any = loaded.network.get_decoder()  # type: ignore[no-untyped-call]
+        asking = promising(decoder, layout, states) if spot == "steps" else nullcontext()
+        with packed(loaded, layout), asking:
             arguments = {"encoder_outputs": BaseModelOutput(states), "decoder_input_ids": target}
             found = values_at(loaded, chosen, arguments, [0] * len(chosen), places[:-1])
         results.update(zip(batch, found, strict=True))

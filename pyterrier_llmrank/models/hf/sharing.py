@@ -15,6 +15,8 @@ from .packing import read_packed
 from .reading import Read, read_plainly
 from .trimming import Spot
 
+STEPS = 8  # of a decoder for each input, over which keys and values of the input are cheaper than to do without
+
 
 class Reading(NamedTuple):
     """What was read of one sequence.
@@ -36,16 +38,29 @@ def read_all(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Read
     asked = [item for item, read in enumerate(reads) if read.wanted]
     chosen = [reads[item] for item in asked]
     lengths = [len(read.ids) for read in chosen]
-    few = 2 * sum(length - min(read.positions) for length, read in zip(lengths, chosen, strict=True)) <= sum(lengths)
-    spot: Spot | None = "ends" if few and not loaded.network.config.is_encoder_decoder else None
+    spot = _spot(chosen, both_sides=loaded.network.config.is_encoder_decoder) if chosen else None
     way = way_of(loaded, lengths, lambda way: _difference(loaded, chosen, budget, way), spot)
     if way.packed:
-        found = read_packed(loaded, chosen, budget, ends=way.spot == "ends")
+        found = read_packed(loaded, chosen, budget, way.spot)
     else:
         found = [(values, 0) for values in read_plainly(loaded, chosen, budget)]
     for item, (values, cached) in zip(asked, found, strict=True):
         results[item] = Reading(values[0], values[1], cached)
     return results
+
+
+def _spot(reads: Sequence[Read], *, both_sides: bool) -> Spot | None:
+    """What alone is computed of the end of a network, where little is read of it.
+
+    Args:
+        reads: At least one.
+        both_sides: Whether it is an encoder-decoder.
+    """
+    if both_sides:
+        steps = sum(len(read.decoder) for read in reads)
+        return "steps" if steps <= STEPS * len({tuple(read.ids) for read in reads}) else None
+    tokens, read = sum(len(read.ids) for read in reads), sum(len(read.ids) - min(read.positions) for read in reads)
+    return "ends" if 2 * read <= tokens else None
 
 
 def _difference(loaded: Loaded, reads: Sequence[Read], budget: Budget, way: Way) -> float:
@@ -56,6 +71,6 @@ def _difference(loaded: Loaded, reads: Sequence[Read], budget: Budget, way: Way)
     longest = max(reads, key=lambda read: len(read.ids))
     other = min(reads, key=lambda read: len(read.ids))
     probe = [longest, longest, other]
-    found = read_packed(loaded, probe, budget, ends=way.spot == "ends")
+    found = read_packed(loaded, probe, budget, way.spot)
     pairs = zip(found, read_plainly(loaded, probe, budget), strict=True)
-    return max(float(np.abs(one[0] - plain[0]).max()) for (one, _), plain in pairs)
+    return float(np.max([np.abs(one[0] - plain[0]).max() for (one, _), plain in pairs]))  # or not a number

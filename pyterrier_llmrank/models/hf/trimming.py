@@ -9,21 +9,26 @@ packed rows (see ``exactness``), and is then run without.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .layout import Layout, Segment, Span
+from .promises import promising
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Spot: TypeAlias = Literal["cls", "last", "label", "ends"]
+Spot: TypeAlias = Literal["cls", "last", "label", "ends", "steps"]
 """What is read of each text: its first token, its last one, that which a classification head reads (the last one of a
-causal network), or all from some token on to its end."""
+causal network), or all from some token on to its end; of an encoder-decoder a few steps of its decoder."""
 
 
 class KeysKnown(Exception):
-    """The keys and values of all tokens are noted."""
+    """The keys and values of all tokens, (1, heads, tokens, width) each, are there."""
+
+    def __init__(self, states: tuple[Tensor, Tensor]) -> None:
+        super().__init__()
+        self.states = states
 
 
 class Trim:
@@ -50,13 +55,13 @@ class Trim:
         self.causal = True
 
     def note(self, key: Tensor, value: Tensor, *, causal: bool) -> None:
-        """Takes keys and values, and ends the layer.
+        """Ends the layer at its keys and values.
 
         Raises:
             KeysKnown: Always.
         """
-        self.states, self.causal = (key, value), causal
-        raise KeysKnown
+        self.causal = causal
+        raise KeysKnown((key, value))
 
     @property
     def spans(self) -> list[tuple[int, Span]]:
@@ -76,6 +81,7 @@ class Trim:
             segments.append(Segment(start, start + after - first))
             start = segments[-1].end
         found = Layout(segments, kept=layout.kept)
+        found.promises = layout.promises
         found.pieces = [layout.pieces[place] for place, _ in self.spans]
         return found
 
@@ -91,14 +97,20 @@ def trimmed(layer: nn.Module, layout: Layout) -> Iterator[None]:
     """Lets the last layer of a network finish the rows of a layout's trim alone."""
     trim: Trim = layout.trim
 
-    def shorten(_: object, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any]:
+    def to_keys(args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Tensor, Tensor]:
         trim.stage = "keys"
         try:
             layer.forward(*args, **given)
-        except KeysKnown:
-            pass
-        else:
-            raise NotImplementedError("a last layer that attends in a way of its own")
+        except KeysKnown as known:
+            return known.states
+        raise NotImplementedError("a last layer that attends in a way of its own")
+
+    def shorten(_: object, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any]:
+        with promising(layer, layout) if isinstance(trim.wanted, str) else nullcontext():  # one row of each segment
+            trim.states = to_keys(args, given)
+        if layout.promises is not None and layout.promises.behind(*trim.states) is None:
+            layout.promises = None
+            trim.states = to_keys(args, given)
         trim.stage, trim.layout = "rows", trim.rest(layout)
         states = args[0] if args else given["hidden_states"]
         rows = trim.rows(states)
