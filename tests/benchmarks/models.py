@@ -13,7 +13,24 @@ from pathlib import Path
 VOCABULARY = 32_000
 
 
-def save_decoder(folder, *, hidden=768, layers=12, heads=12, kv_heads=4, vocabulary=VOCABULARY):
+SHAPES = {  # of Qwen3's released decoders
+    "0.6b": {"hidden": 1024, "layers": 28, "heads": 16, "kv_heads": 8, "head": 128, "inner": 3072},
+    "4b": {"hidden": 2560, "layers": 36, "heads": 32, "kv_heads": 8, "head": 128, "inner": 9728},
+}
+
+
+def save_decoder(
+    folder,
+    *,
+    hidden=768,
+    layers=12,
+    heads=12,
+    kv_heads=4,
+    head=None,
+    inner=None,
+    vocabulary=VOCABULARY,
+    dtype="float32",
+):
     """Writes a random Qwen3-style checkpoint (83 M parameters, and 25 M of embeddings) and its tokenizer."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -24,8 +41,8 @@ def save_decoder(folder, *, hidden=768, layers=12, heads=12, kv_heads=4, vocabul
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        intermediate_size=3 * hidden,
-        head_dim=hidden // heads,
+        intermediate_size=inner or 3 * hidden,
+        head_dim=head or hidden // heads,
         vocab_size=vocabulary,
         max_position_embeddings=32_768,
         tie_word_embeddings=True,
@@ -38,7 +55,7 @@ def save_decoder(folder, *, hidden=768, layers=12, heads=12, kv_heads=4, vocabul
         for layer in network.model.layers:
             layer.self_attn.q_proj.weight.mul_(4)
             layer.self_attn.k_proj.weight.mul_(4)
-    network.save_pretrained(folder)
+    network.to(getattr(torch, dtype)).save_pretrained(folder)
     save_tokenizer(folder, vocabulary)
 
 

@@ -5,8 +5,8 @@ Where things are:
 * *from a name to a network*: ``hub``, ``loading``, ``pretrained``, ``own``, ``heads`` (which head it needs),
   ``devices``, ``placing`` (several devices, fewer bits), ``adapters`` and ``apart`` (LoRA), ``loaded``, ``weightless``;
 * *what users of weights share*: ``local``, ``replicas``, ``batching``, and for texts ``text`` and ``places``;
-* *reading*: ``reading`` (padded batches), ``sharing`` (which way), ``packing``, ``prefixes``, ``layout``, ``attention``,
-  ``trimming``, ``promises``, ``varlen`` and ``exactness`` (packed rows), ``encoders`` and ``unpadding``, ``states``;
+* *reading*: ``reading`` (padded batches), ``sharing`` (which way), ``packing``, ``prefixes``, ``layout``, ``trimming``,
+  ``promises``, ``attention``, ``varlen`` and ``exactness`` (packed rows), ``encoders`` and ``unpadding``, ``states``;
 * *writing*: ``writing``, ``stopping``, ``sampling``, ``growing`` (a cache and rows that grow), ``constraints`` and
   ``holding`` (permutations), ``emitting`` (vectors);
 * *attention as a score*: ``attending``, ``asked``, ``rows``, ``wholly``;
