@@ -137,3 +137,14 @@ def test_hooks_are_gone_afterwards_also_when_something_breaks(tmp_path):
     vars(network.classifier).pop("forward")
     assert not network.bert._forward_hooks and not network.bert._forward_pre_hooks
     assert network.config._attn_implementation == "sdpa"
+
+
+def test_no_keys_are_kept_for_tokens_that_never_come(tmp_path, monkeypatch):
+    tokenizer = byte_tokenizer(post=f"{BOS} $A {END}")
+    scorer = CrossEncoder(saved(tmp_path, tokenizer, PACKED["llama"](None), CLASSIFIER), device="cpu")
+
+    def none(self):
+        raise AssertionError("a cache")
+
+    monkeypatch.setattr(transformers.DynamicCache, "get_seq_length", none)
+    assert len(scorer(pairs())) == 4

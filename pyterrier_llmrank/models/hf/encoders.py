@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -217,9 +218,11 @@ def read_batch(
 ) -> Tensor:
     """What ``read(output, mask)`` makes of one batch, (inputs, width), with gradients where they are on."""
     ids, mask = right_padded([one.ids for one in inputs], pad, loaded.device)
-    arguments = {"input_ids": ids, "attention_mask": mask}
+    arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
     if inputs[0].types:
         arguments["token_type_ids"] = right_padded([one.types for one in inputs], 0, loaded.device)[0]
+    if "use_cache" in signature(loaded.network.forward).parameters:  # of keys that no later token will ask for
+        arguments["use_cache"] = False
     with unpadded(loaded, mask, way.spot) if way.packed else nullcontext():
         return read(loaded.network(**arguments), mask)
 

@@ -34,7 +34,7 @@ def way_of(
     spot: Spot | None = None,
     least: int = PROBES + 1,
 ) -> Way:
-    """The fastest way to run several inputs that gives what plain batches give.
+    """The fastest way to run inputs that gives what plain batches give.
 
     Each way is tried at first use, and again for the first inputs that exceed what its nearest-sighted layer can see.
 
@@ -46,9 +46,7 @@ def way_of(
         spot: What alone is read of the last layer; None for all tokens.
         least: Inputs that are worth a trial: fewer are run in ways that were tried before.
     """
-    if len(lengths) < 2:
-        return Way(packed=False)
-    beyond = loaded.window is not None and max(lengths) > loaded.window
+    beyond = loaded.window is not None and max(lengths, default=0) > loaded.window
     for way in dict.fromkeys([Way(True, spot), Way(True)]):
         known = loaded.packs.get((beyond, None)) is not False and loaded.packs.get((beyond, way.spot))
         if known is None and len(lengths) >= least:
