@@ -36,7 +36,7 @@ class ListwiseLLM(Method):
             "constrained" the model writes nothing but identifiers that it did not use yet, so that every window is
             ordered completely. With ``top_k`` up to ``window``, one pass and no other strategy, it then names only as
             many of each window as can get there (half of them by default), and the first ``top_k`` are the same.
-        prompt: What is asked, in place of ``ListPrompt(decode=decode)``.
+        prompt: What is asked, in place of ``ListPrompt(decode=decode)``, by letters with "first".
         demonstrations: Solved examples, shown before each question.
         max_doc_tokens: Tokens to keep of any document; 256 by default, or what the checkpoint was trained on.
         **options: What every method takes; see ``Options``.

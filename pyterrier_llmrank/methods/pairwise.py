@@ -35,7 +35,7 @@ class PairwiseLLM(Method):
 
     Args:
         model: A name on the Hugging Face hub, a folder, or a ``Model`` such as ``HFModel(name, thinking=True)``.
-        strategy: Which pairs are asked about, for 100 documents and ``top_k=10``: "heapsort" (about 280 pairs),
+        strategy: Which pairs are asked about, for 100 documents and ``top_k=10``: "heapsort" (about 265 pairs),
             "sliding" (passes from the bottom, as many as ``top_k``: up to 945 pairs), "allpair" (4,950 pairs in one
             round), "sparse" (8 random pairs a document, put together by Bradley-Terry: 800 pairs in one round); or a
             strategy object.
