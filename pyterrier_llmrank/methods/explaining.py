@@ -98,7 +98,8 @@ class Explanation(pd.DataFrame):
         scale, left = self._scale(), bars.get_yaxis_transform()
         for (docno, score, _), lines, top in zip(shown, laid, tops, strict=False):
             bars.barh(top + 1.2, score, height=0.7, color=_rgb(float(np.sign(score)), 1.0))
-            bars.text(0, top + 0.4, f"{docno}  {score:.4f}", fontsize=9, va="center", transform=left)
+            paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the axis
+            bars.text(0, top + 0.4, f"{docno}  {score:.4f}", fontsize=9, va="center", transform=left, bbox=paper)
             _write(texts, lines, top, scale)
         bars.axvline(0, color="0.5", linewidth=0.8)
         for axes, width in ((bars, None), (texts, LINE)):
