@@ -12,6 +12,7 @@ import pyterrier as pt
 from .asking import Asking, Bar
 from .columns import check_columns, columns_read, docs_read
 from .core import Doc, Flow, Scorer, Scores, Strategy, spelled
+from .cutoff import FirstCandidates
 from .described import Described
 from .errors import ConfigurationError
 from .flow import eagerly, relabel, run, together
@@ -172,7 +173,7 @@ class Rerank(Described):
         if self.num_results is not None and self.num_results <= k:
             return self
         clone = self.apply_attributes(num_results=k)
-        return pt.RankCutoff(self.depth) >> clone if self.depth is not None and k <= self.depth else clone
+        return FirstCandidates(self.depth) >> clone if self.depth is not None and k <= self.depth else clone
 
     def apply_attributes(self, **changes: Any) -> Rerank:  # noqa: ANN401 - PyTerrier's protocol
         """A copy with other arguments of its own, sharing the scorer (nothing is loaded again), with a new ledger."""

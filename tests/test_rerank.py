@@ -13,10 +13,12 @@ from fakes import FirstBiasedScorer, PerfectScorer, SilentScorer, UnreachableSco
 from pyterrier_llmrank.aggregates import additive
 from pyterrier_llmrank.core import Answer, Evidence, Usage, descending, from_order
 from pyterrier_llmrank.costs import costs
+from pyterrier_llmrank.cutoff import FirstCandidates
 from pyterrier_llmrank.designs import all_pairs
 from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning, ScoringError
 from pyterrier_llmrank.frames import RAW_SCORE
 from pyterrier_llmrank.ledger import COLUMNS
+from pyterrier_llmrank.mini import MiniCollection, first_stage
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.strategies import Heapsort, OneShot, Pointwise, Sampled, SlidingWindow
 
@@ -352,8 +354,38 @@ def test_a_cutoff_within_depth_reaches_the_first_stage():
     topics = frame[["qid", "query"]].drop_duplicates()
     pipeline = (pt.Transformer.from_df(frame) >> Rerank(SlidingWindow(4, 2), PerfectScorer(), depth=8)) % 5
     fused = pipeline.compile()
-    assert "RankCutoff(8)" in repr(fused) and "num_results=5" in repr(fused)
+    assert "FirstCandidates(8)" in repr(fused) and "num_results=5" in repr(fused)
     pd.testing.assert_frame_equal(fused(topics), pipeline(topics))
+
+
+def test_a_cutoff_within_depth_is_an_argument_of_a_retriever_and_passes_by_a_text_loader():
+    pytest.importorskip("bm25s")
+    pytest.importorskip("Stemmer")
+    first, texts = first_stage(MiniCollection(), engine="bm25s"), MiniCollection().text_loader()
+    reranker = Rerank(SlidingWindow(4, 2), FirstBiasedScorer(), depth=8)
+    fused = ((first >> texts >> reranker) % 5).compile()
+    assert list(fused)[:2] == [first.fuse_rank_cutoff(8), texts]
+    assert list(((texts >> reranker) % 5).compile())[:2] == [FirstCandidates(8), texts]
+
+
+@pytest.mark.parametrize("kind", ["from 1", "with gaps", "by score", "by row", "shuffled", "query on one row"])
+def test_a_fused_cutoff_goes_by_the_order_of_candidates_whatever_their_ranks(kind):
+    frame = candidates(3, 12)
+    if kind == "from 1":
+        frame = frame.assign(rank=frame["rank"] + 1)
+    elif kind == "with gaps":
+        frame = frame[frame["rank"] % 3 == 2]
+    elif kind in ("by score", "by row"):
+        frame = frame.drop(columns=["rank", "score"][: 1 if kind == "by score" else 2])
+    elif kind == "shuffled":
+        frame = frame.sample(frac=1, random_state=3)
+    else:
+        frame = frame.assign(query=frame["query"].where(frame["rank"] == 11))
+    pipeline = Rerank(Pointwise(), PerfectScorer(), depth=4) % 3
+    fused = pipeline.compile()
+    assert "RankCutoff" not in repr(fused)
+    pd.testing.assert_frame_equal(fused(frame), pipeline(frame))
+    assert pt.inspect.transformer_outputs(fused, list(frame)) == fused(frame).columns.tolist()
 
 
 def test_a_cutoff_beyond_depth_stays_behind():
