@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
+from itertools import count
 
 import pandas as pd
 
 from .core import USAGE_FIELDS, Usage
 
+RUNS = count(1)
 COLUMNS = ("calls", "rounds", *USAGE_FIELDS[1:], "seconds")
 
 
@@ -36,14 +38,19 @@ class Ledger(Mapping[str, Entry]):
     """Costs by qid, of the latest run of each query; ``total`` keeps everything that was ever spent.
 
     ``ledger[qid]`` is an ``Entry``; ``ledger.frame()`` has one row per query.
+
+    Attributes:
+        opened: Number of the latest run among all ledgers of this process; 0 before the first.
     """
 
     def __init__(self) -> None:
+        self.opened = 0
         self.total = Entry()
         self._entries: dict[str, Entry] = {}
 
     def open(self, qids: Iterable[str]) -> None:
         """Starts a new entry for each query, in place of an older run's."""
+        self.opened = next(RUNS)
         for qid in qids:
             self._entries[qid] = Entry()
 

@@ -81,7 +81,7 @@ DOORS = {
     },
     "feedback": {"columns", "core", "errors", "frames", "networks", "parts", "scorers", "training"},
     "synthesis": {"core", "errors", "training"},
-    "costs": {"ledger"},
+    "costs": {"errors", "ledger"},
     "planning": {"core", "costs", "errors", "ledger", "middleware", "models", "parts", "rerank", "scorers", "seeds"},
     "coprompt": {"core", "errors", "models", "prompts", "scorers"},
     "distributed": {"core", "costs", "errors", "ledger", "middleware"},

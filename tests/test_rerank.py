@@ -434,6 +434,69 @@ def test_costs_of_several_rerankers_add_up_over_the_queries_of_each():
     assert row["calls"] == (10 + 10 + 14) / 3 and row["rounds"] == (1 + 1 + 2) / 3
 
 
+def evaluate(systems, frame, **plan):
+    """Runs an experiment, and returns what each system cost."""
+    topics, qrels = frame[["qid", "query"]].drop_duplicates(), frame.assign(label=1)[["qid", "docno", "label"]]
+    pt.Experiment(systems, topics, qrels, [pt.measures.nDCG @ 10], **plan)
+    return costs(systems).set_index("name")["calls"].to_dict()
+
+
+@pytest.mark.filterwarnings("ignore:There are shared pipeline components", "ignore:precompute_prefix")
+@pytest.mark.parametrize("plan", [{"plan": "tree"}, {"precompute_prefix": True}, {}], ids=str)
+def test_costs_count_a_run_for_every_pipeline_that_it_was_part_of(plan):
+    def reranker(**told):
+        return Rerank(Pointwise(), PerfectScorer(), **told)
+
+    frame = candidates(3, 10)
+    source = pt.Transformer.from_df(frame)
+    alone = reranker()
+    alone(candidates(1, 4))  # tried by itself before
+    systems = {
+        "whole": source >> reranker(),
+        "cut": source >> alone % 3,
+        "two": source >> reranker() >> reranker(top_k=2),
+    }
+    assert evaluate(systems, frame, **plan) == {"whole": 10.0, "cut": 10.0, "two": 20.0}
+
+
+@pytest.mark.filterwarnings("ignore:There are shared pipeline components")
+def test_costs_of_equal_rerankers_that_all_ran_are_their_own():
+    answered = set()
+
+    class Remembering(PerfectScorer):
+        def __call__(self, questions):
+            usages = [Usage(int((q.qid, q.docs) not in answered)) for q in questions]
+            answered.update((q.qid, q.docs) for q in questions)
+            return [a._replace(usage=u) for a, u in zip(super().__call__(questions), usages, strict=True)]
+
+    frame, scorer = candidates(3, 10), Remembering()
+    source = pt.Transformer.from_df(frame)
+    systems = {name: source >> Rerank(Pointwise(), scorer) for name in "ab"}
+    assert evaluate(systems, frame) == {"a": 10.0, "b": 0.0}
+
+
+def test_costs_of_an_equal_reranker_after_other_stages_are_not_taken_for_ones_own():
+    frame = candidates(3, 10)
+    source, few = pt.Transformer.from_df(frame), pt.Transformer.from_df(frame[frame["rank"] < 4])
+    systems = {
+        "all": source >> Rerank(Pointwise(), PerfectScorer()),
+        "few": few >> Rerank(Pointwise(), PerfectScorer()),
+    }
+    systems["all"](frame[["qid", "query"]].drop_duplicates())
+    assert costs(systems).set_index("name")["calls"].to_dict() == {"all": 10.0, "few": 0.0}
+
+
+def test_one_reranker_object_at_different_places_is_warned_about():
+    frame, reranker = candidates(3, 10), Rerank(Pointwise(), PerfectScorer())
+    source = pt.Transformer.from_df(frame)
+    systems = {"few": source % 5 >> reranker, "all": source >> reranker, "cut": source >> reranker % 2}
+    costs(systems)  # nothing was run, nothing is wrong
+    with pytest.warns(LLMRankWarning, match=r"Rerank.* at 3 places, in 'few', 'all', 'cut'; .*Build a reranker for"):
+        assert evaluate(systems, frame, plan="tree")["few"] == 10.0
+    del systems["few"]
+    assert evaluate(systems, frame, plan="tree") == {"all": 10.0, "cut": 10.0}
+
+
 def test_ledger_joins_a_per_query_experiment():
     frame = candidates(3, 10)
     topics, source = frame[["qid", "query"]].drop_duplicates(), pt.Transformer.from_df(frame)
