@@ -54,18 +54,21 @@ class Ledger(Mapping[str, Entry]):
         for qid in qids:
             self._entries[qid] = Entry()
 
-    def add_round(self, costs: Iterable[tuple[str, Usage]], seconds: float) -> None:
-        """Books one round: the usage of each answer, and the seconds shared out by tokens."""
+    def add_round(self, costs: Iterable[tuple[str | None, Usage]], seconds: float) -> None:
+        """Books one round: the usage of each answer, and the seconds shared out by tokens.
+
+        Where it is not known which query an answer was for (None), it counts in ``total`` alone.
+        """
         costs = list(costs)
         weights = [usage.prompt_tokens + usage.output_tokens for _, usage in costs]
         if not any(weights):
             weights = [1] * len(costs)
         second = seconds / max(1, sum(weights))
         for (qid, usage), weight in zip(costs, weights, strict=True):
-            for entry in (self._entries[qid], self.total):
+            for entry in (self.total,) if qid is None else (self._entries[qid], self.total):
                 entry.usage += usage
                 entry.seconds += weight * second
-        for qid in {qid for qid, _ in costs}:
+        for qid in {qid for qid, _ in costs if qid is not None}:
             self._entries[qid].rounds += 1
         self.total.rounds += 1
 

@@ -11,14 +11,14 @@ import pyterrier as pt
 
 from .asking import Asking, Bar
 from .columns import check_columns, columns_read, docs_read
-from .core import Doc, Flow, Scorer, Scores, Strategy, spelled
+from .core import Doc, Flow, Scorer, Scores, Strategy
 from .cutoff import FirstCandidates
 from .described import Described
 from .errors import ConfigurationError
 from .flow import eagerly, relabel, run, together
 from .frames import RAW_SCORE, candidate_order, query_texts, ranked
 from .ledger import Ledger
-from .pairing import check_pairing, check_selection
+from .pairing import check_pairing, check_selection, checked
 from .parts import at_once
 from .seeds import reseeded
 
@@ -125,12 +125,6 @@ class Rerank(Described):
         docs = docs_read(inp, order, starts, self.scorer, self.text_field)
         with self._asking(out, docs, lists, heads) as ask:
             answers = eagerly(flows, ask, at_once=threads) if threads > 1 else run(together(flows), ask)
-        for rows, answer in zip(heads, answers, strict=True):
-            if len(answer) != len(rows):
-                raise ConfigurationError(
-                    f"{spelled(self.strategy)} returned {len(answer)} scores for {len(rows)} documents; "
-                    "a strategy returns one per document"
-                )
         return ranked(out, lists, answers, num_results=self.num_results, only_selected=self.keep_only_selected)
 
     def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -163,7 +157,8 @@ class Rerank(Described):
 
     def _flow(self, qid: str, rows: range) -> Flow[Scores]:
         """The strategy over one query's rows; what it draws at random depends on its seed and the qid."""
-        return relabel(reseeded(self.strategy, qid)(len(rows), self._settle(len(rows))), rows)
+        flow = reseeded(self.strategy, qid)(len(rows), self._settle(len(rows)))
+        return relabel(checked(self.strategy, flow, len(rows)), rows)
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer | None:
         """``% k`` as an argument: the same first ``k`` rows, with no more calls than before.

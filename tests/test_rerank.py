@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
+from fake_models import HashModel
 from fakes import FirstBiasedScorer, PerfectScorer, SilentScorer, UnreachableScorer
 
 from pyterrier_llmrank.aggregates import additive
@@ -15,11 +17,21 @@ from pyterrier_llmrank.core import Answer, Evidence, Usage, descending, from_ord
 from pyterrier_llmrank.costs import costs
 from pyterrier_llmrank.cutoff import FirstCandidates
 from pyterrier_llmrank.designs import all_pairs
-from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning, ScoringError
+from pyterrier_llmrank.errors import (
+    ConfigurationError,
+    InputError,
+    LLMRankWarning,
+    PromptTooLong,
+    ScoringError,
+    ServerError,
+)
 from pyterrier_llmrank.frames import RAW_SCORE
 from pyterrier_llmrank.ledger import COLUMNS
+from pyterrier_llmrank.middleware import Budgeted, Cached
 from pyterrier_llmrank.mini import MiniCollection, first_stage
+from pyterrier_llmrank.prompts import YesNo
 from pyterrier_llmrank.rerank import Rerank
+from pyterrier_llmrank.scorers import Prompted
 from pyterrier_llmrank.strategies import Heapsort, OneShot, Pointwise, Sampled, SlidingWindow
 
 STRATEGIES = [OneShot(), Pointwise(), SlidingWindow(4, 2), Heapsort(2), Heapsort(4), Sampled(all_pairs, additive)]
@@ -550,6 +562,77 @@ def test_what_was_spent_before_a_failure_stays_booked():
     assert reranker.ledger.total.usage.calls == 6
 
 
+@pytest.mark.parametrize("kept", ["model", "scorer", "partial"])
+def test_what_was_spent_within_a_round_that_failed_is_booked(tmp_path, kept):
+    @dataclass
+    class Breaking(HashModel):
+        def choices(self, prompts, labels):
+            error = ServerError("the server went away")
+            error.partial = [*super().choices(prompts[:4], labels[:4]), *[None] * (len(prompts) - 4)]
+            raise error
+
+    if kept == "partial":
+        scorer = Prompted(YesNo(), Breaking())
+    elif kept == "scorer":
+        scorer = Cached(Budgeted(Prompted(YesNo(), HashModel()), calls=5), tmp_path / "a.sqlite", chunk=2)
+    else:
+        scorer = Prompted(YesNo(), Cached(Budgeted(HashModel(), calls=5), tmp_path / "b.sqlite", chunk=2))
+    reranker = Rerank(Pointwise(), scorer)
+    with pytest.raises(ScoringError):
+        reranker(candidates(3, 6))
+    assert reranker.ledger.total.usage.calls == 4 and reranker.ledger.total.usage.prompt_tokens > 0
+    assert reranker.ledger["q0"].usage.calls == (4 if kept == "scorer" else 0)  # of prompts it is not known whose
+
+
+def test_a_prompt_that_is_too_long_names_its_query():
+    frame = candidates(9, 2)
+    frame["query"] = frame["query"].mask(frame["qid"] == "q7", "why " * 2000)
+    scorer = Prompted(YesNo(), HashModel(context=1000))
+    with pytest.raises(ScoringError, match=r"Rerank failed on the query q7: .* leave no room"):
+        Rerank(Pointwise(), scorer)(frame)
+
+
+def test_where_it_is_not_known_whose_prompt_is_too_long_the_longest_query_is_named():
+    class Short(PerfectScorer):
+        def __call__(self, questions):
+            raise PromptTooLong("a query leaves no room for a document")
+
+    frame = candidates(9, 2)
+    frame["query"] = frame["query"].mask(frame["qid"] == "q7", "why " * 2000)
+    with pytest.raises(ScoringError, match=r"queries q0, .* and 4 more \(the longest query is that of q7\): a query"):
+        Rerank(Pointwise(), Short())(frame)
+
+
+def test_whatever_a_scorer_raises_names_it_and_the_queries():
+    class Careless(PerfectScorer):
+        def __call__(self, questions):
+            return [{}["score"] for _ in questions]
+
+    with pytest.raises(
+        ScoringError, match=r"on the queries q0, q1: .*Careless.* raised KeyError: 'score'; mend"
+    ) as caught:
+        Rerank(Pointwise(), Careless())(candidates(2))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (lambda questions: None, "gave None; return a list with an Answer for each question"),
+        (lambda questions: [None for _ in questions], "gave None for a question of query q0; give an Answer with"),
+        (lambda questions: [Answer(1.0) for _ in questions], r"gave Answer\(.* for a question of query q0; give an"),
+    ],
+    ids=["nothing", "no answers", "a number"],
+)
+def test_a_scorer_that_gives_something_else_is_named(given, told):
+    class Odd(PerfectScorer):
+        def __call__(self, questions):
+            return given(questions)
+
+    with pytest.raises(ScoringError, match=rf"Odd.* {told}"):
+        Rerank(Pointwise(), Odd())(candidates(1))
+
+
 @pytest.mark.parametrize("scores", [[1.0], [1.0, 2.0, 3.0]], ids=len)
 def test_a_scorer_with_the_wrong_number_of_scores_is_named(scores):
     class Wrong(PerfectScorer):
@@ -658,6 +741,46 @@ def test_a_plain_function_returning_too_few_or_many_scores_is_told_so(count):
 
     with pytest.raises(ConfigurationError, match=rf"some returned {count} scores for 12 documents"):
         Rerank(some, FirstBiasedScorer())(candidates(1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([(0, 12)], r"the group \(0, 12\) of 12 documents; .* from 0 to 11"),
+        ([(0, -1)], r"the group \(0, -1\) of 12"),
+        ([(3, 3)], r"the group \(3, 3\) of 12"),
+        ([(0, 1), ()], r"the group \(\) of 12"),
+        ((0, 1), r"\(0, 1\); a strategy yields lists of groups"),
+        (None, "None; a strategy yields lists of groups"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("eager", [None, True])
+def test_a_plain_function_asking_about_no_group_is_told_so(asked, told, eager):
+    def odd(n, k):
+        [scores] = yield asked
+        return scores
+
+    scorer = PerfectScorer()
+    scorer.eager = True
+    with pytest.raises(ConfigurationError, match=rf"odd asked (about )?{told}"):
+        Rerank(odd, scorer, eager=eager)(candidates(2))
+    assert not scorer.rounds
+
+
+@pytest.mark.parametrize("result", [None, "scores", [[1.0] * 12], [None, {}]], ids=str)
+def test_a_plain_function_returning_no_scores_is_told_so(result):
+    def odd(n, k):
+        yield [(0,)]
+        return result
+
+    with pytest.raises(ConfigurationError, match=r"odd returned .* for 12 documents; a strategy returns one score per"):
+        Rerank(odd, PerfectScorer())(candidates(1))
+
+
+def test_a_function_that_is_no_generator_is_told_so():
+    with pytest.raises(ConfigurationError, match=r"lambda> returned array.* no generator; .* write `answers = yield"):
+        Rerank(lambda n, k: np.zeros(n), PerfectScorer())(candidates(1))
 
 
 def test_a_plain_function_asking_too_much_is_told_so():
