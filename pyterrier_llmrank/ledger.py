@@ -75,7 +75,8 @@ class Ledger(Mapping[str, Entry]):
     def frame(self) -> pd.DataFrame:
         """One row per query: qid, calls, rounds, prompt_tokens, …, seconds.
 
-        Joins the per-query table of an experiment: ``results.merge(ledger.frame(), on="qid")``.
+        Joins the per-query table of an experiment: ``results.merge(ledger.frame(), on="qid")``. As there, qids are
+        text; a frame whose qids are numbers joins by ``frame.assign(qid=frame["qid"].astype(str))``.
         """
         frame = pd.DataFrame([entry.row() for entry in self.values()], columns=list(COLUMNS))
         frame.insert(0, "qid", pd.Series(list(self), dtype=object if not self._entries else None))

@@ -106,7 +106,7 @@ class Rerank(Described):
 
         Raises:
             InputValidationError: A column is missing.
-            InputError: A row without a qid, or a query without text.
+            InputError: A row without a qid, a query without text, ranks that are no numbers, or a column twice.
             ConfigurationError: A strategy of one's own asked or returned what it must not.
             ScoringError: The scorer failed; names the queries.
         """

@@ -48,7 +48,7 @@ DOORS = {
     "pairing": {"core", "errors"},
     "parts": set(),
     "frames": {"core", "errors", "fields"},
-    "columns": {"core", "frames", "parts"},
+    "columns": {"core", "errors", "frames", "parts"},
     "ledger": {"core"},
     "asking": {"core", "errors", "ledger"},
     "described": {"core"},

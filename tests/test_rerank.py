@@ -195,6 +195,29 @@ def test_rows_without_qid_are_refused():
         Rerank(Pointwise(), PerfectScorer())(frame)
 
 
+@pytest.mark.parametrize("column", ["rank", "score"])
+def test_ranks_that_are_no_numbers_are_refused(column):
+    frame = candidates(1, 3).drop(columns="rank").assign(**{column: ["1", "a", "2"]})
+    with pytest.raises(InputError, match=rf"'{column}' holds something else than numbers \(.*'a'.*\); mend or drop it"):
+        Rerank(Pointwise(), PerfectScorer())(frame)
+
+
+@pytest.mark.parametrize("column", ["qid", "query", "docno", "text", "score", "rank"])
+def test_a_column_that_comes_twice_is_named(column):
+    frame = candidates(1, 3).assign(extra=1)
+    frame = pd.concat([frame, frame[[column, "extra"]]], axis=1)
+    with pytest.raises(InputError, match=rf"^'{column}' comes more than once .*; drop or rename"):
+        Rerank(Pointwise(), PerfectScorer())(frame)
+
+
+def test_a_ledger_joins_a_frame_whose_qids_are_numbers_as_text():
+    frame = candidates(2, 3).assign(qid=[7] * 3 + [8] * 3)
+    reranker = Rerank(Pointwise(), PerfectScorer())
+    out = reranker(frame)
+    joined = out.assign(qid=out["qid"].astype(str)).merge(reranker.ledger.frame(), on="qid")
+    assert joined["calls"].tolist() == [3] * 6
+
+
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
 @pytest.mark.parametrize("kind", [object, "category"])
 def test_missing_texts_are_empty_and_said_once(missing, kind):
