@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from .core import Answer, Doc, Group, Question, Scorer, Scores, Usage
-from .errors import ConfigurationError, LLMRankWarning, ScoringError
+from .errors import ConfigurationError, LLMRankError, LLMRankWarning, PromptTooLong, ScoringError
 from .ledger import Ledger
 
 SLICE = 64  # questions between two steps of a progress bar
@@ -68,39 +68,58 @@ class Asking:
         questions = [self._question(group) for group in groups]
         size = len(questions) if self.bar is None else SLICE
         answers: list[Answer] = []
+        costs: list[tuple[str | None, Usage]] = []
         began = time.perf_counter()
         try:
             for start in range(0, len(questions), max(1, size)):
-                answers += self._answers(questions[start : start + size])
+                part = questions[start : start + size]
+                try:
+                    answers += self._answers(part)
+                except Exception as error:
+                    costs += _carried(error, part)
+                    raise
         finally:
-            self._book(questions, answers, began)
+            self._book([*zip([q.qid for q in questions], [a.usage for a in answers], strict=False), *costs], began)
+        self._count(answers)
         return [answer.scores for answer in answers]
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer]:
-        """Asks the scorer once."""
+        """Asks the scorer once.
+
+        Raises:
+            ScoringError: It failed, or gave something else than an answer for each question.
+        """
         try:
             answers = self.scorer(questions)
         except (RuntimeError, OSError) as error:
-            qids = list(dict.fromkeys(question.qid for question in questions))
-            some = ", ".join(qids[:5]) + (f" and {len(qids) - 5} more" if len(qids) > 5 else "")
-            raise ScoringError(f"{self.name} failed on the queries {some}: {error}") from error
+            raise ScoringError(f"{self.name} failed on {_told(error, questions)}: {error}") from error
+        except LLMRankError:
+            raise  # says itself what to do
+        except Exception as error:
+            raise ScoringError(
+                f"{self.name} failed on {_told(error, questions)}: {self.scorer!r} raised "
+                f"{type(error).__name__}: {error}; mend it, or let it give NaN where it has no answer"
+            ) from error
         self._check(questions, answers)
         if self.bar is not None:
             with self._lock:
                 self.bar.update(len(questions))
         return answers
 
-    def _book(self, questions: Sequence[Question], answers: Sequence[Answer], began: float) -> None:
-        """Writes down what the answers of a round cost; those of a round that failed are the first ones.
+    def _book(self, costs: Sequence[tuple[str | None, Usage]], began: float) -> None:
+        """Writes down what a round cost.
 
         Where rounds overlap, each is charged the time since the one before was booked: all add up to the wall time.
         """
         with self._lock:
             now = time.perf_counter()
             seconds, self._booked = now - max(began, self._booked), now
-            if answers:
-                costs = [(q.qid, a.usage) for q, a in zip(questions, answers, strict=False)]
+            if costs:
                 self.ledger.add_round(costs, seconds)
+
+    def _count(self, answers: Sequence[Answer]) -> None:
+        """Remembers how many answers could not be read."""
+        with self._lock:
             self.asked += sum(_answered(answer.usage) for answer in answers)
             self.failed += sum(answer.usage.failures for answer in answers)
 
@@ -116,13 +135,21 @@ class Asking:
 
     def _check(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
         """A scorer must give one score per document of every question."""
+        if not hasattr(answers, "__len__"):
+            raise ScoringError(f"{self.scorer!r} gave {answers!r:.80}; return a list with an Answer for each question")
         if len(answers) != len(questions):
             raise ScoringError(f"{self.scorer!r} gave {len(answers)} answers to {len(questions)} questions")
         for question, answer in zip(questions, answers, strict=True):
-            if len(answer.scores) != len(question.docs):
+            try:
+                given = len(answer.scores)
+            except (AttributeError, TypeError) as error:
                 raise ScoringError(
-                    f"{self.scorer!r} gave {len(answer.scores)} scores for {len(question.docs)} documents "
-                    f"of query {question.qid}"
+                    f"{self.scorer!r} gave {answer!r:.80} for a question of query {question.qid}; give an Answer with "
+                    "an array of scores, NaN for a document without one"
+                ) from error
+            if given != len(question.docs):
+                raise ScoringError(
+                    f"{self.scorer!r} gave {given} scores for {len(question.docs)} documents of query {question.qid}"
                 )
 
     def __enter__(self) -> Callable[[list[Group]], list[Scores]]:
@@ -145,3 +172,36 @@ class Asking:
 def _answered(usage: Usage) -> int:
     """How many answers it was: those that were known from before count too."""
     return max(usage.calls + usage.cached_calls, usage.failures)
+
+
+def _told(error: BaseException, questions: Sequence[Question]) -> str:
+    """Which queries failed: the one whose prompt is too long, where that is known, else all of the round."""
+    if isinstance(error, PromptTooLong):
+        known = next((question.qid for question in questions if question.query == error.query), None)
+        if known is not None:
+            return f"the query {known}"
+    qids = list(dict.fromkeys(question.qid for question in questions))
+    some = ", ".join(qids[:5]) + (f" and {len(qids) - 5} more" if len(qids) > 5 else "")
+    if isinstance(error, PromptTooLong) and len(qids) > 1:
+        longest = max(questions, key=lambda question: len(question.query.encode()))
+        some += f" (the longest query is that of {longest.qid})"
+    return f"the queries {some}"
+
+
+def _carried(error: BaseException | None, questions: Sequence[Question]) -> list[tuple[str | None, Usage]]:
+    """What the answers cost that a failed call got before it failed, as far as an exception carries them.
+
+    Answers to the questions themselves have a qid, those to prompts that a scorer made of them have none.
+    """
+    while error is not None:
+        finished = getattr(error, "finished", None)
+        if isinstance(finished, tuple) and len(finished) == 2:
+            asked, answers = finished
+            own = asked is questions
+        else:
+            own, answers = False, dict(enumerate(getattr(error, "partial", ())))
+        costs = [(questions[at].qid if own else None, getattr(one, "usage", None)) for at, one in answers.items()]
+        if told := [(qid, usage) for qid, usage in costs if isinstance(usage, Usage)]:
+            return told
+        error = error.__cause__
+    return []

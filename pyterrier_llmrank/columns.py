@@ -10,6 +10,7 @@ import pyterrier as pt
 from numpy.typing import NDArray
 
 from .core import Doc
+from .errors import InputError
 from .frames import documents, with_fields
 from .parts import reads
 
@@ -52,6 +53,7 @@ def check_columns(frame: pd.DataFrame, scorer: object, text_field: str, context:
 
     Raises:
         InputValidationError: One is missing; says how to get it.
+        InputError: One comes twice.
     """
     columns = columns_read(scorer, text_field)
     try:
@@ -71,3 +73,9 @@ def check_columns(frame: pd.DataFrame, scorer: object, text_field: str, context:
         else:
             raise
         raise pt.validate.InputValidationError(f"{error.args[0]} {hint}", error.modes) from None
+    known = {"qid", "query", "docno", "score", "rank", *columns}
+    if twice := [name for name in frame.columns[frame.columns.duplicated()].unique() if name in known]:
+        raise InputError(
+            f"{', '.join(map(repr, twice))} comes more than once among the columns of the frame, and it is not known "
+            "which is meant; drop or rename the others, such as with `frame.loc[:, ~frame.columns.duplicated()]`"
+        )

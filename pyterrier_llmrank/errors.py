@@ -67,7 +67,13 @@ class ModelNotFound(ModelError):
 
 
 class PromptTooLong(ModelError):
-    """A prompt whose instructions alone exceed the model's context."""
+    """A prompt whose instructions alone exceed the model's context.
+
+    Attributes:
+        query: The query that it is about, where that is known.
+    """
+
+    query: str | None = None
 
 
 class LabelError(ModelError):

@@ -24,7 +24,7 @@ def candidate_order(frame: pd.DataFrame) -> tuple[NDArray[np.intp], list[int]]:
     Candidates go by ``rank`` (ascending), else by ``score`` (descending), else by row; missing values go last.
 
     Raises:
-        InputError: A row has no qid.
+        InputError: A row has no qid, or ranks or scores are no numbers.
     """
     codes, _ = pd.factorize(frame["qid"])
     if (codes < 0).any():
@@ -32,7 +32,10 @@ def candidate_order(frame: pd.DataFrame) -> tuple[NDArray[np.intp], list[int]]:
     keys = np.zeros(len(frame))
     for column, sign in (("rank", 1.0), ("score", -1.0)):
         if column in frame and frame[column].notna().any():
-            keys = sign * frame[column].to_numpy(dtype="float64", na_value=np.nan)
+            try:
+                keys = sign * frame[column].to_numpy(dtype="float64", na_value=np.nan)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{column!r} holds something else than numbers ({error}); mend or drop it") from error
             break
     order = np.lexsort((keys, codes))  # stable; NaN sorts last
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
+from itertools import count
 
 import pandas as pd
 
 from .core import USAGE_FIELDS, Usage
 
+RUNS = count(1)
 COLUMNS = ("calls", "rounds", *USAGE_FIELDS[1:], "seconds")
 
 
@@ -36,36 +38,45 @@ class Ledger(Mapping[str, Entry]):
     """Costs by qid, of the latest run of each query; ``total`` keeps everything that was ever spent.
 
     ``ledger[qid]`` is an ``Entry``; ``ledger.frame()`` has one row per query.
+
+    Attributes:
+        opened: Number of the latest run among all ledgers of this process; 0 before the first.
     """
 
     def __init__(self) -> None:
+        self.opened = 0
         self.total = Entry()
         self._entries: dict[str, Entry] = {}
 
     def open(self, qids: Iterable[str]) -> None:
         """Starts a new entry for each query, in place of an older run's."""
+        self.opened = next(RUNS)
         for qid in qids:
             self._entries[qid] = Entry()
 
-    def add_round(self, costs: Iterable[tuple[str, Usage]], seconds: float) -> None:
-        """Books one round: the usage of each answer, and the seconds shared out by tokens."""
+    def add_round(self, costs: Iterable[tuple[str | None, Usage]], seconds: float) -> None:
+        """Books one round: the usage of each answer, and the seconds shared out by tokens.
+
+        Where it is not known which query an answer was for (None), it counts in ``total`` alone.
+        """
         costs = list(costs)
         weights = [usage.prompt_tokens + usage.output_tokens for _, usage in costs]
         if not any(weights):
             weights = [1] * len(costs)
         second = seconds / max(1, sum(weights))
         for (qid, usage), weight in zip(costs, weights, strict=True):
-            for entry in (self._entries[qid], self.total):
+            for entry in (self.total,) if qid is None else (self._entries[qid], self.total):
                 entry.usage += usage
                 entry.seconds += weight * second
-        for qid in {qid for qid, _ in costs}:
+        for qid in {qid for qid, _ in costs if qid is not None}:
             self._entries[qid].rounds += 1
         self.total.rounds += 1
 
     def frame(self) -> pd.DataFrame:
         """One row per query: qid, calls, rounds, prompt_tokens, …, seconds.
 
-        Joins the per-query table of an experiment: ``results.merge(ledger.frame(), on="qid")``.
+        Joins the per-query table of an experiment: ``results.merge(ledger.frame(), on="qid")``. As there, qids are
+        text; a frame whose qids are numbers joins by ``frame.assign(qid=frame["qid"].astype(str))``.
         """
         frame = pd.DataFrame([entry.row() for entry in self.values()], columns=list(COLUMNS))
         frame.insert(0, "qid", pd.Series(list(self), dtype=object if not self._entries else None))

@@ -1,8 +1,10 @@
-"""Whether a strategy and a scorer fit together, and what would, if they do not."""
+"""Whether a strategy and a scorer fit together, and what would, if they do not; whether a strategy keeps the rules."""
 
 from __future__ import annotations
 
-from .core import Evidence, Scorer, Strategy, spelled
+import numpy as np
+
+from .core import Evidence, Flow, Scorer, Scores, Strategy, spelled
 from .errors import ConfigurationError
 
 _MEANING = {
@@ -66,3 +68,56 @@ def check_selection(strategy: Strategy, scorer: Scorer) -> None:
             f"keep_only_selected=True needs a strategy that shows the whole list, such as OneShot(); "
             f"{spelled(strategy)} shows parts of it, and its scores are places"
         )
+
+
+def checked(strategy: Strategy, flow: Flow[Scores], n: int) -> Flow[Scores]:
+    """The flow of a strategy, which asks about distinct documents of the list and returns a score for each.
+
+    Raises:
+        ConfigurationError: It does something else.
+    """
+    if not hasattr(flow, "send"):
+        raise ConfigurationError(
+            f"{spelled(strategy)} returned {flow!r:.80} when it was called with (n, k), so it is no generator; a "
+            "strategy yields lists of groups and returns its scores: write `answers = yield groups`"
+        )
+    documents = frozenset(range(n))
+    answers: list[Scores] | None = None
+    while True:
+        try:
+            groups = next(flow) if answers is None else flow.send(answers)
+        except StopIteration as stop:
+            return _scores(strategy, stop.value, n)
+        try:
+            for group in groups:
+                if not 0 < len(group) == len(own := set(group)) or not own <= documents:
+                    raise ConfigurationError(
+                        f"{spelled(strategy)} asked about the group {group!r:.80} of {n} documents; a group is a tuple "
+                        f"of distinct indices from 0 to {n - 1}, of one document at least"
+                    )
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{spelled(strategy)} asked {groups!r:.80}; a strategy yields lists of groups, which are tuples of "
+                "indices, such as [(0, 1), (2, 3)]"
+            ) from error
+        answers = yield groups
+
+
+def _scores(strategy: Strategy, result: object, n: int) -> Scores:
+    """What a strategy returned, as one score for each of ``n`` documents.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    try:
+        scores = np.asarray(result, dtype=np.float64)
+        found = f"{len(scores)} scores" if scores.ndim == 1 else f"{result!r:.80}"
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{spelled(strategy)} returned {result!r:.80} for {n} documents; a strategy returns one score per document"
+        ) from error
+    if scores.shape != (n,):
+        raise ConfigurationError(
+            f"{spelled(strategy)} returned {found} for {n} documents; a strategy returns one score per document"
+        )
+    return scores

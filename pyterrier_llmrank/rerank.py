@@ -11,13 +11,14 @@ import pyterrier as pt
 
 from .asking import Asking, Bar
 from .columns import check_columns, columns_read, docs_read
-from .core import Doc, Flow, Scorer, Scores, Strategy, spelled
+from .core import Doc, Flow, Scorer, Scores, Strategy
+from .cutoff import FirstCandidates
 from .described import Described
 from .errors import ConfigurationError
 from .flow import eagerly, relabel, run, together
 from .frames import RAW_SCORE, candidate_order, query_texts, ranked
 from .ledger import Ledger
-from .pairing import check_pairing, check_selection
+from .pairing import check_pairing, check_selection, checked
 from .parts import at_once
 from .seeds import reseeded
 
@@ -105,7 +106,7 @@ class Rerank(Described):
 
         Raises:
             InputValidationError: A column is missing.
-            InputError: A row without a qid, or a query without text.
+            InputError: A row without a qid, a query without text, ranks that are no numbers, or a column twice.
             ConfigurationError: A strategy of one's own asked or returned what it must not.
             ScoringError: The scorer failed; names the queries.
         """
@@ -124,12 +125,6 @@ class Rerank(Described):
         docs = docs_read(inp, order, starts, self.scorer, self.text_field)
         with self._asking(out, docs, lists, heads) as ask:
             answers = eagerly(flows, ask, at_once=threads) if threads > 1 else run(together(flows), ask)
-        for rows, answer in zip(heads, answers, strict=True):
-            if len(answer) != len(rows):
-                raise ConfigurationError(
-                    f"{spelled(self.strategy)} returned {len(answer)} scores for {len(rows)} documents; "
-                    "a strategy returns one per document"
-                )
         return ranked(out, lists, answers, num_results=self.num_results, only_selected=self.keep_only_selected)
 
     def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -162,7 +157,8 @@ class Rerank(Described):
 
     def _flow(self, qid: str, rows: range) -> Flow[Scores]:
         """The strategy over one query's rows; what it draws at random depends on its seed and the qid."""
-        return relabel(reseeded(self.strategy, qid)(len(rows), self._settle(len(rows))), rows)
+        flow = reseeded(self.strategy, qid)(len(rows), self._settle(len(rows)))
+        return relabel(checked(self.strategy, flow, len(rows)), rows)
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer | None:
         """``% k`` as an argument: the same first ``k`` rows, with no more calls than before.
@@ -172,7 +168,7 @@ class Rerank(Described):
         if self.num_results is not None and self.num_results <= k:
             return self
         clone = self.apply_attributes(num_results=k)
-        return pt.RankCutoff(self.depth) >> clone if self.depth is not None and k <= self.depth else clone
+        return FirstCandidates(self.depth) >> clone if self.depth is not None and k <= self.depth else clone
 
     def apply_attributes(self, **changes: Any) -> Rerank:  # noqa: ANN401 - PyTerrier's protocol
         """A copy with other arguments of its own, sharing the scorer (nothing is loaded again), with a new ledger."""

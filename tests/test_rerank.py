@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
+from fake_models import HashModel
 from fakes import FirstBiasedScorer, PerfectScorer, SilentScorer, UnreachableScorer
 
 from pyterrier_llmrank.aggregates import additive
 from pyterrier_llmrank.core import Answer, Evidence, Usage, descending, from_order
 from pyterrier_llmrank.costs import costs
+from pyterrier_llmrank.cutoff import FirstCandidates
 from pyterrier_llmrank.designs import all_pairs
-from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning, ScoringError
+from pyterrier_llmrank.errors import (
+    ConfigurationError,
+    InputError,
+    LLMRankWarning,
+    PromptTooLong,
+    ScoringError,
+    ServerError,
+)
 from pyterrier_llmrank.frames import RAW_SCORE
 from pyterrier_llmrank.ledger import COLUMNS
+from pyterrier_llmrank.middleware import Budgeted, Cached
+from pyterrier_llmrank.mini import MiniCollection, first_stage
+from pyterrier_llmrank.prompts import YesNo
 from pyterrier_llmrank.rerank import Rerank
+from pyterrier_llmrank.scorers import Prompted
 from pyterrier_llmrank.strategies import Heapsort, OneShot, Pointwise, Sampled, SlidingWindow
 
 STRATEGIES = [OneShot(), Pointwise(), SlidingWindow(4, 2), Heapsort(2), Heapsort(4), Sampled(all_pairs, additive)]
@@ -179,6 +193,29 @@ def test_rows_without_qid_are_refused():
     frame.loc[3, "qid"] = None
     with pytest.raises(InputError, match="1 of 24 rows have no qid"):
         Rerank(Pointwise(), PerfectScorer())(frame)
+
+
+@pytest.mark.parametrize("column", ["rank", "score"])
+def test_ranks_that_are_no_numbers_are_refused(column):
+    frame = candidates(1, 3).drop(columns="rank").assign(**{column: ["1", "a", "2"]})
+    with pytest.raises(InputError, match=rf"'{column}' holds something else than numbers \(.*'a'.*\); mend or drop it"):
+        Rerank(Pointwise(), PerfectScorer())(frame)
+
+
+@pytest.mark.parametrize("column", ["qid", "query", "docno", "text", "score", "rank"])
+def test_a_column_that_comes_twice_is_named(column):
+    frame = candidates(1, 3).assign(extra=1)
+    frame = pd.concat([frame, frame[[column, "extra"]]], axis=1)
+    with pytest.raises(InputError, match=rf"^'{column}' comes more than once .*; drop or rename"):
+        Rerank(Pointwise(), PerfectScorer())(frame)
+
+
+def test_a_ledger_joins_a_frame_whose_qids_are_numbers_as_text():
+    frame = candidates(2, 3).assign(qid=[7] * 3 + [8] * 3)
+    reranker = Rerank(Pointwise(), PerfectScorer())
+    out = reranker(frame)
+    joined = out.assign(qid=out["qid"].astype(str)).merge(reranker.ledger.frame(), on="qid")
+    assert joined["calls"].tolist() == [3] * 6
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
@@ -352,8 +389,38 @@ def test_a_cutoff_within_depth_reaches_the_first_stage():
     topics = frame[["qid", "query"]].drop_duplicates()
     pipeline = (pt.Transformer.from_df(frame) >> Rerank(SlidingWindow(4, 2), PerfectScorer(), depth=8)) % 5
     fused = pipeline.compile()
-    assert "RankCutoff(8)" in repr(fused) and "num_results=5" in repr(fused)
+    assert "FirstCandidates(8)" in repr(fused) and "num_results=5" in repr(fused)
     pd.testing.assert_frame_equal(fused(topics), pipeline(topics))
+
+
+def test_a_cutoff_within_depth_is_an_argument_of_a_retriever_and_passes_by_a_text_loader():
+    pytest.importorskip("bm25s")
+    pytest.importorskip("Stemmer")
+    first, texts = first_stage(MiniCollection(), engine="bm25s"), MiniCollection().text_loader()
+    reranker = Rerank(SlidingWindow(4, 2), FirstBiasedScorer(), depth=8)
+    fused = ((first >> texts >> reranker) % 5).compile()
+    assert list(fused)[:2] == [first.fuse_rank_cutoff(8), texts]
+    assert list(((texts >> reranker) % 5).compile())[:2] == [FirstCandidates(8), texts]
+
+
+@pytest.mark.parametrize("kind", ["from 1", "with gaps", "by score", "by row", "shuffled", "query on one row"])
+def test_a_fused_cutoff_goes_by_the_order_of_candidates_whatever_their_ranks(kind):
+    frame = candidates(3, 12)
+    if kind == "from 1":
+        frame = frame.assign(rank=frame["rank"] + 1)
+    elif kind == "with gaps":
+        frame = frame[frame["rank"] % 3 == 2]
+    elif kind in ("by score", "by row"):
+        frame = frame.drop(columns=["rank", "score"][: 1 if kind == "by score" else 2])
+    elif kind == "shuffled":
+        frame = frame.sample(frac=1, random_state=3)
+    else:
+        frame = frame.assign(query=frame["query"].where(frame["rank"] == 11))
+    pipeline = Rerank(Pointwise(), PerfectScorer(), depth=4) % 3
+    fused = pipeline.compile()
+    assert "RankCutoff" not in repr(fused)
+    pd.testing.assert_frame_equal(fused(frame), pipeline(frame))
+    assert pt.inspect.transformer_outputs(fused, list(frame)) == fused(frame).columns.tolist()
 
 
 def test_a_cutoff_beyond_depth_stays_behind():
@@ -400,6 +467,69 @@ def test_costs_of_several_rerankers_add_up_over_the_queries_of_each():
     second(candidates(1, 4))  # a later stage that got nothing to rerank for two of the queries
     [row] = costs({"both": first >> second}).to_dict(orient="records")
     assert row["calls"] == (10 + 10 + 14) / 3 and row["rounds"] == (1 + 1 + 2) / 3
+
+
+def evaluate(systems, frame, **plan):
+    """Runs an experiment, and returns what each system cost."""
+    topics, qrels = frame[["qid", "query"]].drop_duplicates(), frame.assign(label=1)[["qid", "docno", "label"]]
+    pt.Experiment(systems, topics, qrels, [pt.measures.nDCG @ 10], **plan)
+    return costs(systems).set_index("name")["calls"].to_dict()
+
+
+@pytest.mark.filterwarnings("ignore:There are shared pipeline components", "ignore:precompute_prefix")
+@pytest.mark.parametrize("plan", [{"plan": "tree"}, {"precompute_prefix": True}, {}], ids=str)
+def test_costs_count_a_run_for_every_pipeline_that_it_was_part_of(plan):
+    def reranker(**told):
+        return Rerank(Pointwise(), PerfectScorer(), **told)
+
+    frame = candidates(3, 10)
+    source = pt.Transformer.from_df(frame)
+    alone = reranker()
+    alone(candidates(1, 4))  # tried by itself before
+    systems = {
+        "whole": source >> reranker(),
+        "cut": source >> alone % 3,
+        "two": source >> reranker() >> reranker(top_k=2),
+    }
+    assert evaluate(systems, frame, **plan) == {"whole": 10.0, "cut": 10.0, "two": 20.0}
+
+
+@pytest.mark.filterwarnings("ignore:There are shared pipeline components")
+def test_costs_of_equal_rerankers_that_all_ran_are_their_own():
+    answered = set()
+
+    class Remembering(PerfectScorer):
+        def __call__(self, questions):
+            usages = [Usage(int((q.qid, q.docs) not in answered)) for q in questions]
+            answered.update((q.qid, q.docs) for q in questions)
+            return [a._replace(usage=u) for a, u in zip(super().__call__(questions), usages, strict=True)]
+
+    frame, scorer = candidates(3, 10), Remembering()
+    source = pt.Transformer.from_df(frame)
+    systems = {name: source >> Rerank(Pointwise(), scorer) for name in "ab"}
+    assert evaluate(systems, frame) == {"a": 10.0, "b": 0.0}
+
+
+def test_costs_of_an_equal_reranker_after_other_stages_are_not_taken_for_ones_own():
+    frame = candidates(3, 10)
+    source, few = pt.Transformer.from_df(frame), pt.Transformer.from_df(frame[frame["rank"] < 4])
+    systems = {
+        "all": source >> Rerank(Pointwise(), PerfectScorer()),
+        "few": few >> Rerank(Pointwise(), PerfectScorer()),
+    }
+    systems["all"](frame[["qid", "query"]].drop_duplicates())
+    assert costs(systems).set_index("name")["calls"].to_dict() == {"all": 10.0, "few": 0.0}
+
+
+def test_one_reranker_object_at_different_places_is_warned_about():
+    frame, reranker = candidates(3, 10), Rerank(Pointwise(), PerfectScorer())
+    source = pt.Transformer.from_df(frame)
+    systems = {"few": source % 5 >> reranker, "all": source >> reranker, "cut": source >> reranker % 2}
+    costs(systems)  # nothing was run, nothing is wrong
+    with pytest.warns(LLMRankWarning, match=r"Rerank.* at 3 places, in 'few', 'all', 'cut'; .*Build a reranker for"):
+        assert evaluate(systems, frame, plan="tree")["few"] == 10.0
+    del systems["few"]
+    assert evaluate(systems, frame, plan="tree") == {"all": 10.0, "cut": 10.0}
 
 
 def test_ledger_joins_a_per_query_experiment():
@@ -453,6 +583,77 @@ def test_what_was_spent_before_a_failure_stays_booked():
     with pytest.raises(ScoringError):
         reranker(candidates(3, 12))
     assert reranker.ledger.total.usage.calls == 6
+
+
+@pytest.mark.parametrize("kept", ["model", "scorer", "partial"])
+def test_what_was_spent_within_a_round_that_failed_is_booked(tmp_path, kept):
+    @dataclass
+    class Breaking(HashModel):
+        def choices(self, prompts, labels):
+            error = ServerError("the server went away")
+            error.partial = [*super().choices(prompts[:4], labels[:4]), *[None] * (len(prompts) - 4)]
+            raise error
+
+    if kept == "partial":
+        scorer = Prompted(YesNo(), Breaking())
+    elif kept == "scorer":
+        scorer = Cached(Budgeted(Prompted(YesNo(), HashModel()), calls=5), tmp_path / "a.sqlite", chunk=2)
+    else:
+        scorer = Prompted(YesNo(), Cached(Budgeted(HashModel(), calls=5), tmp_path / "b.sqlite", chunk=2))
+    reranker = Rerank(Pointwise(), scorer)
+    with pytest.raises(ScoringError):
+        reranker(candidates(3, 6))
+    assert reranker.ledger.total.usage.calls == 4 and reranker.ledger.total.usage.prompt_tokens > 0
+    assert reranker.ledger["q0"].usage.calls == (4 if kept == "scorer" else 0)  # of prompts it is not known whose
+
+
+def test_a_prompt_that_is_too_long_names_its_query():
+    frame = candidates(9, 2)
+    frame["query"] = frame["query"].mask(frame["qid"] == "q7", "why " * 2000)
+    scorer = Prompted(YesNo(), HashModel(context=1000))
+    with pytest.raises(ScoringError, match=r"Rerank failed on the query q7: .* leave no room"):
+        Rerank(Pointwise(), scorer)(frame)
+
+
+def test_where_it_is_not_known_whose_prompt_is_too_long_the_longest_query_is_named():
+    class Short(PerfectScorer):
+        def __call__(self, questions):
+            raise PromptTooLong("a query leaves no room for a document")
+
+    frame = candidates(9, 2)
+    frame["query"] = frame["query"].mask(frame["qid"] == "q7", "why " * 2000)
+    with pytest.raises(ScoringError, match=r"queries q0, .* and 4 more \(the longest query is that of q7\): a query"):
+        Rerank(Pointwise(), Short())(frame)
+
+
+def test_whatever_a_scorer_raises_names_it_and_the_queries():
+    class Careless(PerfectScorer):
+        def __call__(self, questions):
+            return [{}["score"] for _ in questions]
+
+    with pytest.raises(
+        ScoringError, match=r"on the queries q0, q1: .*Careless.* raised KeyError: 'score'; mend"
+    ) as caught:
+        Rerank(Pointwise(), Careless())(candidates(2))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (lambda questions: None, "gave None; return a list with an Answer for each question"),
+        (lambda questions: [None for _ in questions], "gave None for a question of query q0; give an Answer with"),
+        (lambda questions: [Answer(1.0) for _ in questions], r"gave Answer\(.* for a question of query q0; give an"),
+    ],
+    ids=["nothing", "no answers", "a number"],
+)
+def test_a_scorer_that_gives_something_else_is_named(given, told):
+    class Odd(PerfectScorer):
+        def __call__(self, questions):
+            return given(questions)
+
+    with pytest.raises(ScoringError, match=rf"Odd.* {told}"):
+        Rerank(Pointwise(), Odd())(candidates(1))
 
 
 @pytest.mark.parametrize("scores", [[1.0], [1.0, 2.0, 3.0]], ids=len)
@@ -563,6 +764,46 @@ def test_a_plain_function_returning_too_few_or_many_scores_is_told_so(count):
 
     with pytest.raises(ConfigurationError, match=rf"some returned {count} scores for 12 documents"):
         Rerank(some, FirstBiasedScorer())(candidates(1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([(0, 12)], r"the group \(0, 12\) of 12 documents; .* from 0 to 11"),
+        ([(0, -1)], r"the group \(0, -1\) of 12"),
+        ([(3, 3)], r"the group \(3, 3\) of 12"),
+        ([(0, 1), ()], r"the group \(\) of 12"),
+        ((0, 1), r"\(0, 1\); a strategy yields lists of groups"),
+        (None, "None; a strategy yields lists of groups"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("eager", [None, True])
+def test_a_plain_function_asking_about_no_group_is_told_so(asked, told, eager):
+    def odd(n, k):
+        [scores] = yield asked
+        return scores
+
+    scorer = PerfectScorer()
+    scorer.eager = True
+    with pytest.raises(ConfigurationError, match=rf"odd asked (about )?{told}"):
+        Rerank(odd, scorer, eager=eager)(candidates(2))
+    assert not scorer.rounds
+
+
+@pytest.mark.parametrize("result", [None, "scores", [[1.0] * 12], [None, {}]], ids=str)
+def test_a_plain_function_returning_no_scores_is_told_so(result):
+    def odd(n, k):
+        yield [(0,)]
+        return result
+
+    with pytest.raises(ConfigurationError, match=r"odd returned .* for 12 documents; a strategy returns one score per"):
+        Rerank(odd, PerfectScorer())(candidates(1))
+
+
+def test_a_function_that_is_no_generator_is_told_so():
+    with pytest.raises(ConfigurationError, match=r"lambda> returned array.* no generator; .* write `answers = yield"):
+        Rerank(lambda n, k: np.zeros(n), PerfectScorer())(candidates(1))
 
 
 def test_a_plain_function_asking_too_much_is_told_so():

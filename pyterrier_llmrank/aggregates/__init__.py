@@ -4,6 +4,8 @@ An aggregate is a function ``(n, groups, answers) -> Scores``, with options as k
 ``partial(bradley_terry, prior=1.0)`` to change one. Groups may have any size, answers may be missing. What all of them
 keep: silence moves nobody, equals stay in input order, and a document that was never compared is not the last for it:
 it gets an average score, or keeps its place where a method only gives an order.
+
+``heaviest_path`` is no aggregate, but the search that ``tsp`` and ``BestPath`` order documents by.
 """
 
 from __future__ import annotations

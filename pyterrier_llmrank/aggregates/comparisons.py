@@ -120,9 +120,13 @@ def mean_shares(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> M
     return shares
 
 
-def settled(scores: Scores, digits: int = 12) -> Scores:
-    """Scores without numerical noise, so that equals keep their order: ``digits`` significant ones of the largest."""
-    largest = float(np.abs(scores).max(initial=0.0))
+def settled(scores: Scores, digits: int = 12, unit: float = 0.0) -> Scores:
+    """Scores without numerical noise, so that equals keep their order.
+
+    ``digits`` significant ones of the largest are left, or of ``unit``, the size that such scores have where they say
+    anything: where everything cancels out, noise is all there is.
+    """
+    largest = float(np.abs(scores).max(initial=unit))
     if not 1e-100 < largest < 1e100:
         return scores
     return np.round(scores, digits - 1 - int(np.floor(np.log10(largest))))

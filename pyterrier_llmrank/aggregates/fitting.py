@@ -101,4 +101,5 @@ def maximise(n: int, likelihood: Likelihood, prior: float) -> Scores:
         strengths, here = strengths + step, there
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
-    return settled(strengths, digits=9)
+    strengths = strengths - strengths.mean() if n else strengths  # 0 but for noise, which a weak prior lets through
+    return settled(strengths, digits=9, unit=1.0)

@@ -56,7 +56,7 @@ def shown_first(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> S
     total = np.zeros(n)
     for members, scores in stacked(groups, answers):
         np.add.at(total, members[:, 0], np.nan_to_num(scores[:, 0], nan=0.0) - 1 / members.shape[1])
-    return settled(total)
+    return settled(total, unit=1.0)
 
 
 def binary(n: int, groups: Sequence[Group], answers: Sequence[Scores]) -> Scores:

@@ -139,7 +139,9 @@ def _shortened(
         if length <= room:
             return prompt, sum(gone for _, gone in cuts)
         allowance = min(allowance, sum(min(count, cap) for count in counts)) - (length - room)
-    raise _too_long(template, item, ruler, room, fixed)
+    error = _too_long(template, item, ruler, room, fixed)
+    error.query = query
+    raise error
 
 
 def _too_long(

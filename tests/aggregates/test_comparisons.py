@@ -79,3 +79,8 @@ def test_settled_scores_are_the_same_but_for_noise(size):
 def test_an_order_leaves_the_never_compared_at_their_places():
     scores = in_order(6, [(1, 3), (3, 4)], [np.array([0.0, 1.0])] * 2, lambda won: [2, 1, 0])
     assert descending(range(6), scores) == [0, 4, 2, 3, 1, 5]
+
+
+def test_noise_below_the_unit_of_scores_goes():
+    assert settled(np.array([3e-17, -5e-17, 1e-13]), unit=1.0).tolist() == [0.0, 0.0, 0.0]
+    np.testing.assert_array_equal(settled(np.array([2.5, 1e-13]), unit=1.0), settled(np.array([2.5, 1e-13])))

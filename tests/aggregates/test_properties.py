@@ -30,6 +30,7 @@ from pyterrier_llmrank.aggregates import (
     win_rate,
 )
 from pyterrier_llmrank.core import Evidence, descending, silence, spelled
+from pyterrier_llmrank.designs import cycles, equi_replicate, random_pairs, shuffled_groups
 from pyterrier_llmrank.errors import ConfigurationError
 
 
@@ -128,6 +129,27 @@ def test_without_questions_all_documents_are_equal(kept, n):
 @pytest.mark.parametrize("groups", [all_pairs(6), [(4, 2, 0), (5, 4)], [(3,)]], ids=["pairs", "unequal", "alone"])
 def test_silence_keeps_the_input_order(kept, groups):
     assert_all_equal(kept, kept.aggregate(6, groups, [silence(len(group)) for group in groups]))
+
+
+@each
+@pytest.mark.parametrize("n", [2, 5, 12, 40])
+@pytest.mark.parametrize(
+    "design", [cycles(4), random_pairs(8), shuffled_groups(5, epochs=3), equi_replicate(4)], ids=repr
+)
+def test_ties_all_over_move_nobody_by_rounding_noise(kept, n, design):
+    groups = design(n)
+    sizes = {i: sum(i in group for group in groups) for i in range(n)}
+    if kept.exposure and len(set(sizes.values())) > 1:
+        pytest.skip("who is in more groups moves")
+    assert_all_equal(kept, kept.aggregate(n, groups, [np.full(len(group), 1 / len(group)) for group in groups]))
+
+
+@each_of_shares
+def test_what_cancels_out_moves_nobody_by_rounding_noise(kept):
+    groups = [pair for a, b in combinations(range(6), 2) for pair in ((a, b), (b, a))] * 3
+    beliefs = np.repeat([0.3, 0.1, 0.7], 30)  # whoever is shown first
+    answers = [np.array([belief, 1 - belief]) for belief in beliefs]
+    assert_all_equal(kept, kept.aggregate(6, groups, answers))
 
 
 @each

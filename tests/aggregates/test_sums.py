@@ -149,3 +149,9 @@ def test_page_rank_solves_its_equations():
 def test_a_damping_that_is_no_probability_below_1_is_refused(damping):
     with pytest.raises(ConfigurationError, match=f"got {damping}; 0.85 is usual"):
         page_rank(2, PAIRS[:1], BELIEFS[:1], damping=damping)
+
+
+def test_shares_of_documents_shown_first_that_cancel_out_move_nobody():
+    groups = [(a, b) for a in range(6) for b in range(6) if a != b] * 2
+    answers = [np.array([p, 1 - p]) for p in np.repeat([0.3, 0.7], 30)]
+    assert set(shown_first(6, groups, answers)) == {0.0}
