@@ -82,7 +82,7 @@ async def score_endpoint(
         items = [list(prompts[place][1:]) for place in places]
         body = {"query": [first], "items": items, "label_token_ids": list(wanted), "apply_softmax": False}
         tokens = sum(len(prompts[place]) for place in places)
-        answer = await wire.post("/score", {"model": name, **body}, tokens=tokens, probing=False)
+        answer = await wire.post("/score", {"model": name, **body}, tokens=tokens)
         rows = answer.get("scores") if isinstance(answer, dict) else None
         if not isinstance(rows, list) or len(rows) != len(places):
             raise Failed(f"{wire.address.url}/score gave no row of scores per prompt")

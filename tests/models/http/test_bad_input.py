@@ -15,6 +15,7 @@ from pyterrier_llmrank.errors import (
     MissingExtra,
     ModelNotFound,
     PromptTooLong,
+    ServerError,
     Unsupported,
 )
 from pyterrier_llmrank.models import OpenAIModel, Sampling, as_model
@@ -43,6 +44,40 @@ def test_the_url_of_something_else_says_what_is_missing():
     with (
         Server(lambda path, body: (404, {"detail": "Not Found"})) as server,
         pytest.raises(ModelNotFound, match=r"neither chats nor completions of 'tiny'.*often ends in /v1"),
+    ):
+        OpenAIModel("tiny", f"{server.root}/api").load()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "quoted"),
+    [
+        (429, {"error": {"message": "slow down"}}, "answered 429: slow down"),
+        (500, {"error": {"message": "out of memory"}}, "answered 500: out of memory"),
+        (200, {"error": {"message": "overloaded"}}, "answered 200: overloaded"),
+        (200, {"error": {"message": "overloaded", "code": 503}}, "answered 503: overloaded"),
+    ],
+)
+def test_a_server_that_is_only_busy_is_not_called_a_wrong_address(status, said, quoted):
+    def answer(path, body):
+        return (200, {"data": [{"id": "tiny"}]}) if path == "/v1/models" else (status, said)
+
+    with Server(answer) as server, pytest.raises(ServerError, match=quoted) as caught:
+        OpenAIModel("tiny", server.url, retries=0).load()
+    assert caught.value.retryable and "is it the address" not in str(caught.value)
+
+
+def test_a_server_that_stalls_is_not_called_a_wrong_address():
+    def stalls(path, body, times):
+        return "stall" if "completions" in path else None
+
+    with Server(chatty(str.upper), stalls) as server, pytest.raises(ServerError, match="did not answer in time"):
+        OpenAIModel("tiny", server.url, retries=0, timeout=0.2).load()
+
+
+def test_the_url_of_something_else_quotes_what_it_says():
+    with (
+        Server(lambda path, body: (404, {"detail": "No such page"})) as server,
+        pytest.raises(ModelNotFound, match=r"the last answer: .* answered 404: No such page"),
     ):
         OpenAIModel("tiny", f"{server.root}/api").load()
 
