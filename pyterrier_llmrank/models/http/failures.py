@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import AccessDenied, ModelError, ModelNotFound, PromptTooLong, ServerError
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ class Failed(ServerError):
         reached: Whether a server answered at all.
         passing: Whether there was no answer, for a reason that may pass; else there was one that cannot be used.
         odd: Whether it passes with most servers, but is a refusal of some.
+        usage: What an answer cost that cannot be used.
     """
 
     def __init__(
@@ -37,6 +41,17 @@ class Failed(ServerError):
         self.passing = passing or odd
         self.odd = odd
         self.retryable = not refused
+        self.usage = Usage()
+
+
+@contextmanager
+def billed(usage: Usage) -> Iterator[None]:
+    """Adds what an answer cost to the error that it cannot be used."""
+    try:
+        yield
+    except Failed as error:
+        error.usage += usage
+        raise
 
 
 class Unreached(ModelNotFound):
@@ -79,6 +94,8 @@ def told(error: APIError, address: Address) -> ModelError:
 
 def within(answer: object, address: Address) -> ModelError | None:
     """The error that an answer with a status of 200 consists of; None where it is an answer."""
+    if isinstance(answer, str):
+        return Failed(f"{address.url} answered what is not JSON: {_clean(answer, address)[:100]!r}", odd=True)
     error = answer.get("error") if isinstance(answer, dict) and not answer.keys() & RESULTS else None
     if not error:
         return None

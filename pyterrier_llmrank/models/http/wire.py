@@ -102,7 +102,8 @@ class Wire:
             answer = await self._answer(
                 lambda: self._client.post(path, cast_to=object, body=body, options=self._attempts(retries))
             )
-            cost = spent(answer)
+            told = spent(answer)
+            cost = tokens if told is None else told
             return answer
         finally:
             await self.purse.settle(tokens, cost)
@@ -197,11 +198,13 @@ class Wire:
         self._pace.heed(response.headers)
 
 
-def spent(answer: Any) -> int:  # noqa: ANN401 - JSON
-    """Tokens that an answer says it cost, read and written; 0 where it does not say."""
+def spent(answer: Any) -> int | None:  # noqa: ANN401 - JSON
+    """Tokens that an answer says it cost, read and written; None where it does not say."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    return sum(count for count in counts if isinstance(count, int))
+    told = usage if isinstance(usage, dict) else {}
+    read, written, both = (told.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+    whole = read + written if isinstance(read, int) and isinstance(written, int) else both
+    return whole if isinstance(whole, int) and whole > 0 else None
 
 
 def _close(client: Any, on: asyncio.AbstractEventLoop) -> None:  # noqa: ANN401 - not imported here
