@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LENGTH = 300  # characters of a server's message that are passed on
 CONTEXT = re.compile(r"context.?(length|size|window)|(prompt|input)[^.]{0,40}too (long|large)|tokens` must be <=", re.I)
 MODEL = re.compile(r"(invalid|unknown|no such) model|pinned to|model.{0,80}(not exist|not found|not available)", re.I)
+SENDABLE = re.compile(r"[\x21-\x7e]+")  # a key
 RESULTS = {"choices", "data", "results", "scores"}  # fields of answers
 KEYS = re.compile(r"sk-[\w*-]{6,}|(?<=Bearer )\S+")  # what looks like a key, or like the rest of one
 
@@ -122,6 +123,19 @@ def _status(status: int, body: object, address: Address) -> ModelError:
     refused = status == 501 or (400 <= status < 500 and status not in (408, 409, 429))
     said = f"{address.url} answered {status}: {message}"
     return Failed(said, refused=refused, passing=not refused, odd=status in (200, 500))
+
+
+def check_key(address: Address) -> None:
+    """Refuses a key that no request can carry.
+
+    Raises:
+        AccessDenied: It holds a space, a line break, or a character outside ASCII.
+    """
+    if address.key and not SENDABLE.fullmatch(address.key):
+        raise AccessDenied(
+            f"the key of the environment variable {address.key_env} holds a space, a line break or a character outside "
+            "ASCII, and was not sent; put the key there alone, without what stands around it"
+        )
 
 
 def _key(address: Address) -> str:

@@ -26,8 +26,9 @@ from .tokenizing import local_text, rendered
 A = TypeVar("A", ChoiceScores, TokenLogprobs, Generation)
 
 NEEDS = {
-    "choices": "log-probabilities of its next token, which this prompt needs; use a prompt with a written answer "
-    "(decode='text', or ListPrompt()), or a server that tells them, such as vLLM or llama-server",
+    "choices": "log-probabilities of its next token, which this prompt needs; use a prompt whose answer is written "
+    "(ScorePrompt(), ListPrompt(), or decode='generate' of PairPrompt and SetPrompt), or a server that tells them, "
+    "such as vLLM or llama-server",
     "continuation": "the right log-probabilities of a prompt (echo), which this needs; use vLLM, or a model that runs "
     "here, such as HFModel(name)",
     "constrained": "which of several tokens or texts comes next, from the beginning of an answer on, which an answer "

@@ -91,7 +91,7 @@ class Remote:
 
     @property
     def spent(self) -> int:
-        """Tokens that this process has spent on it, read and written, by the server's count or, without one, at most."""
+        """Tokens that this process has spent on it, by the server's count; at most, where it has none."""
         return self._members[0]._wire.purse.spent
 
     @cached_property

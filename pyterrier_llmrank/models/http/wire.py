@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pyterrier_llmrank.errors import MissingExtra, ModelError
 
-from .failures import Address, Failed, told, within
+from .failures import Address, Failed, check_key, told, within
 from .limits import Limits, Pace, Purse
 from .loop import loop, run
 
@@ -55,11 +55,13 @@ class Wire:
 
     Raises:
         MissingExtra: The client is not installed.
+        AccessDenied: The key cannot be sent.
     """
 
     def __init__(self, address: Address, limits: Limits, extra: Mapping[str, Any], purse: Purse | None = None) -> None:
         if not find_spec("openai") or not find_spec("aiohttp"):
             raise MissingExtra("a model behind a server", "openai and aiohttp", "http")
+        check_key(address)
         from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
 
         self.address = address

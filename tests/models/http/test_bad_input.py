@@ -8,7 +8,8 @@ import pytest
 from fake_server import Hosted, LlamaServer, Mute, Server, chatty
 from tiny import ask
 
-from pyterrier_llmrank import Prompted, YesNo
+from pyterrier_llmrank import PairPrompt, Prompted, ScorePrompt, SetPrompt, YesNo
+from pyterrier_llmrank.core import Doc, Question
 from pyterrier_llmrank.errors import (
     AccessDenied,
     ConfigurationError,
@@ -145,9 +146,32 @@ def test_a_model_that_the_server_does_not_have_is_refused_also_where_it_takes_an
         OpenAIModel("large", server.url).load()
 
 
-def test_a_scorer_of_labels_refuses_a_server_without_log_probabilities(language):
-    with Server(Mute(language)) as server, pytest.raises(Unsupported, match="asks for 'choices'"):
-        Prompted(YesNo(), OpenAIModel("tiny", server.url)).load()
+@pytest.mark.parametrize(
+    ("prompt", "remedy", "instead"),
+    [
+        (YesNo(), r"a prompt whose answer is written, such as ScorePrompt\(\).*vLLM", ScorePrompt()),
+        (PairPrompt(), r"use decode='generate', or .*vLLM", PairPrompt(decode="generate")),
+        (SetPrompt(), r"use decode='generate', or .*vLLM", SetPrompt(decode="generate")),
+    ],
+)
+def test_a_scorer_of_labels_refuses_a_server_without_log_probabilities(language, prompt, remedy, instead):
+    with Server(Mute(language)) as server:
+        model = OpenAIModel("tiny", server.url)
+        with pytest.raises(
+            Unsupported, match=rf"asks for 'choices' \(log-probabilities of the next token\), .*{remedy}"
+        ):
+            Prompted(prompt, model).load()
+        docs = tuple(Doc(str(i), f"text {i}") for i in range(2))
+        [answer] = Prompted(instead, model)([Question("query", docs, "1")])
+    assert len(answer.scores) == 2 and answer.usage.calls >= 1
+
+
+@pytest.mark.parametrize("key", ["sk-secret-123456\n", "geheim-schl\u00fcssel", " sk-secret-123456 "])
+def test_a_key_that_cannot_be_sent_is_named_by_its_variable_and_never_shown(monkeypatch, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    with pytest.raises(AccessDenied, match=r"SOME_KEY holds a space, a line break or .* ASCII") as caught:
+        OpenAIModel("tiny", "http://h", key_env="SOME_KEY").load()
+    assert "secret" not in str(caught.value) and "geheim" not in str(caught.value)
 
 
 def test_a_prompt_beyond_the_context_is_refused_by_count(language, tokenizer):
