@@ -31,6 +31,7 @@ T = TypeVar("T")
 PER_REQUEST = 64  # prompts
 STOPS = 4  # stop texts that servers take; all are looked for here
 SEEDS = 2**31  # that all servers take
+EMPTY = "an empty prompt leaves nothing for the model to read; give it a text"
 NOTHING = Usage(calls=1, failures=1)  # what no answer costs
 
 
@@ -79,7 +80,7 @@ class Asker(NamedTuple):
         sides = text.prompts(shown, [one.glue + tail for one, tail in zip(shown, texts, strict=True)])
         firsts = [common_prefix(base, side) for base, side in zip(bases, sides, strict=True)]
         if not all(firsts):
-            raise ModelError("an empty prompt leaves nothing for the model to read; give it a text")
+            raise ModelError(EMPTY)
         check_fit(map(len, sides), 1, self.context, self.wire.address)
 
         async def ask(chunk: Sequence[list[int]]) -> list[tuple[Any, Usage]]:
@@ -205,6 +206,8 @@ class Asker(NamedTuple):
         """Prompts as text and as ids, none longer than the context allows."""
         shown = rendered(text, prompts)
         rows = text.prompts(shown)
+        if not all(rows):
+            raise ModelError(EMPTY)
         check_fit(map(len, rows), reserve, self.context, self.wire.address)
         return shown, rows
 
