@@ -60,9 +60,10 @@ class OpenAIModel(Remote):
 
     Raises:
         ModelNotFound: On first use: there is no server, or it has no such model.
-        AccessDenied: On first use: the key is missing or wrong.
+        AccessDenied: On first use: the key is missing or wrong, or no request can carry it.
         ConfigurationError: On first use: of several servers, one tells the log-probabilities of labels in another way.
-        ServerError: Too many requests in a row failed; what was answered before is its ``partial``.
+        ServerError: On first use: the server fails in a way that may pass, so that it is not known what it can do; the
+            next use tries again. Later: too many requests in a row failed; what was answered before is its ``partial``.
         BudgetSpent: The next request could pass the budget.
 
     Examples:
