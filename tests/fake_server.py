@@ -152,6 +152,24 @@ class Random:
 
 
 @dataclass
+class Network(Random):
+    """The decoder of a checkpoint in a folder."""
+
+    folder: str
+
+    def __post_init__(self):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self.torch = torch
+        self.network = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+
+    def logprobs(self, ids):
+        with self.torch.no_grad():
+            return self.network(input_ids=self.torch.tensor([ids])).logits[0, -1].double().log_softmax(-1).numpy()
+
+
+@dataclass
 class Engine:
     """What real servers have in common; each kind of server below tells log-probabilities in its own way."""
 
@@ -240,6 +258,41 @@ class VLLM(Engine):
 
     def on_detokenize(self, body):
         return 200, {"prompt": self.model.tokenizer.decode(body["tokens"])}
+
+
+@dataclass
+class Writing(VLLM):
+    """Writes as many tokens as it is asked for, by likelihood or by a seed."""
+
+    context: int = 512
+    ends: frozenset = frozenset()
+
+    def on_models(self, body):
+        return 200, {"data": [{"id": "tiny", "max_model_len": self.context}]}
+
+    def on_completions(self, body):
+        status, said = super().on_completions(body)
+        if status == 200:
+            said["usage"]["completion_tokens"] = sum(entry["tokens"] for entry in said["choices"])
+        return status, said
+
+    def entry(self, place, ids, body, chat):
+        new, draws = [], np.random.default_rng(body.get("seed"))
+        while len(new) < body["max_tokens"] and not self.ends.intersection(new):
+            new.append(self.following(self.model.logprobs([*ids, *new]), body, draws))
+        text = self.model.tokenizer.decode(new, skip_special_tokens=True)
+        finish = "stop" if self.ends.intersection(new) else "length"
+        return super().entry(place, ids, body, chat) | {"text": text, "finish_reason": finish, "tokens": len(new)}
+
+    def following(self, logprobs, body, draws):
+        best = np.argsort(-logprobs)
+        if not body.get("temperature"):
+            return int(best[0])
+        shares = np.exp(logprobs[best] / body["temperature"])
+        shares /= shares.sum()
+        kept = np.cumsum(shares) - shares < body.get("top_p", 1)
+        kept[body.get("top_k") or len(kept) :] = False
+        return int(draws.choice(best[kept], p=shares[kept] / shares[kept].sum()))
 
 
 @dataclass

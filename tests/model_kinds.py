@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import pytest
 import transformers
 from tiny import CHATML, byte_tokenizer, encoder_decoder, local, saved, settings
 
+from pyterrier_llmrank.models import OpenAIModel
 from pyterrier_llmrank.models.vllm import VLLMModel
 
 WILD = {"do_sample": True, "temperature": 1.5, "top_k": 3, "repetition_penalty": 2.0, "min_new_tokens": 12}
@@ -27,6 +28,7 @@ class Kind(NamedTuple):
     starts: object
     checkpoint: str = "decoder"
     tolerance: float = 1e-5
+    writes: int = 0  # tokens that it has to write where it only reads
 
 
 def in_process(folder, **options):
@@ -38,6 +40,20 @@ def in_process(folder, **options):
     return model
 
 
+@contextmanager
+def behind_a_server(folder):
+    """A model behind a server of this process that answers as vLLM does."""
+    from fake_server import Network, Server, Writing
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ends = json.loads((Path(folder) / "generation_config.json").read_text())["eos_token_id"]
+    with Server(Writing(Network(tokenizer, folder), ends=frozenset(ends))) as server:
+        yield OpenAIModel("tiny", server.url, tokenizer=folder)
+
+
+needs_client = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("openai", "aiohttp"))), reason="the openai client is not installed"
+)
 needs_vllm = [
     pytest.mark.vllm,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
@@ -47,6 +63,7 @@ needs_vllm = [
 KINDS = [
     pytest.param(Kind(lambda folder: nullcontext(local(folder))), id="decoder"),
     pytest.param(Kind(lambda folder: nullcontext(local(folder)), "encoder_decoder"), id="encoder_decoder"),
+    pytest.param(Kind(behind_a_server, writes=1), id="http", marks=needs_client),
     pytest.param(Kind(lambda folder: nullcontext(in_process(folder))), id="vllm", marks=needs_vllm),
 ]
 

@@ -12,6 +12,7 @@ import numpy as np
 from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
 from pyterrier_llmrank.models.http.failures import Failed
+from pyterrier_llmrank.models.http.loop import run
 from pyterrier_llmrank.models.http.remote import Remote
 from pyterrier_llmrank.models.http.wire import cut
 
@@ -42,6 +43,7 @@ class Interface(NamedTuple):
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 Scored: TypeAlias = list[tuple[float, Usage]]
 
+ANSWERED = ("rerank",)  # what is known of a wire once its server gave an answer
 INTERFACES = {
     "rerank": Interface("/rerank", False, "query", "documents", "results", "relevance_score"),
     "score": Interface("/score", False, "text_1", "text_2", "data", "score"),
@@ -55,8 +57,9 @@ class RerankEndpoint(Alone, Remote):
     """Scores documents with a cross-encoder behind a server; NaN where a request failed or told nothing of a document.
 
     Scores are in the server's unit, and compare between documents of one query. The server cuts what is too long, in
-    its own way. Takes the arguments of ``Remote`` (``base_url``, ``key_env``, ``concurrency`` …; ``extra`` for fields
-    such as ``{"truncate_prompt_tokens": -1}``), and:
+    its own way. All documents of a query in one call travel together, whatever groups they are in. Takes the arguments
+    of ``Remote`` (``base_url``, ``key_env``, ``concurrency`` …; ``extra`` for fields such as
+    ``{"truncate_prompt_tokens": -1}``), and:
 
     Args:
         api: Whose interface: "rerank" (Cohere, Jina, vLLM, llama-server), "score" (vLLM), "tei" (text-embeddings-
@@ -66,7 +69,7 @@ class RerankEndpoint(Alone, Remote):
     Raises:
         ConfigurationError: An argument is out of range.
         AccessDenied: On use: the key is missing or wrong.
-        ServerError: On use: too many requests in a row failed.
+        ServerError: On use: too many requests in a row failed, or the first ones, so that no server may be there.
 
     Examples:
         ``RerankEndpoint("BAAI/bge-reranker-v2-m3", "http://localhost:8000/v1", api="score")``
@@ -82,15 +85,39 @@ class RerankEndpoint(Alone, Remote):
         check_limits(self, "docs_per_request", unit="document")
 
     def load(self) -> None:
-        """Asks about one document, so that whatever is wrong with the server is said before a run."""
-        for one in self._members:
-            one._asked([[("water", "Water is wet.")]])
+        """Asks about one document, so that whatever is wrong with the server is said before a run.
+
+        Of several servers, one that cannot be reached is left out.
+
+        Raises:
+            ServerError: There is no score of it.
+        """
+        if len(self._members) == 1:
+            self._try()
+        else:
+            self._fleet.reached(lambda one: one._try())
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer per question; the documents of one request belong to one query."""
-        pairs = [[(one.query, doc.text) for doc in one.docs] for one in questions]
-        chunks = [chunk for own in pairs for chunk in cut(own, self.docs_per_request)]
-        return regrouped(questions, (one for chunk in self._shared(chunks) for one in chunk))
+        pairs = [(one.query, doc.text) for one in questions for doc in one.docs]
+        of_query: dict[str, list[int]] = {}
+        for place, (query, _) in enumerate(pairs):
+            of_query.setdefault(query, []).append(place)
+        places = [chunk for own in of_query.values() for chunk in cut(own, self.docs_per_request)]
+        told: dict[int, tuple[float, Usage]] = {}
+        for chunk, scored in zip(
+            places, self._shared([[pairs[place] for place in own] for own in places]), strict=True
+        ):
+            told.update(zip(chunk, scored, strict=True))
+        return regrouped(questions, (told[place] for place in range(len(pairs))))
+
+    def _try(self) -> None:
+        """Asks for a score.
+
+        Raises:
+            ServerError: There is none.
+        """
+        run(self._request([("water", "Water is wet.")]))
 
     def _shared(self, chunks: Sequence[Pairs]) -> list[Scored]:
         """Score and cost of each pair, chunk by chunk, of whichever server."""
@@ -110,23 +137,42 @@ class RerankEndpoint(Alone, Remote):
         return self._fleet.ask(texts, call, lambda chunk: any(usage.failures for _, usage in chunk))
 
     def _asked(self, chunks: Sequence[Pairs]) -> list[tuple[float, Usage]]:
-        """Score and cost of each pair."""
-        wire, interface = self._wire, INTERFACES[self.api]
-        path = f"{wire.root}{interface.path}" if interface.at_root else interface.path
+        """Score and cost of each pair.
 
-        async def ask(chunk: Sequence[tuple[str, str]]) -> list[tuple[float, Usage]]:
-            texts = {interface.query: chunk[0][0], interface.docs: [text for _, text in chunk]}
-            tokens = sum(len(query.encode()) + len(text.encode()) for query, text in chunk)
-            body = {"model": self.name, **texts, **self.extra}
-            answer = await wire.post(path, body, tokens=tokens)
-            scores = _scores(answer, interface, len(chunk))
-            return list(zip(scores, _costs(answer, len(chunk)), strict=True))
+        Raises:
+            ServerError: Too many requests failed; or all of them, and the server has not answered any before.
+        """
+        wire, lost = self._wire, list[Failed]()
+
+        async def ask(chunk: Pairs) -> Scored:
+            try:
+                return await self._request(chunk)
+            except Failed as error:
+                lost.append(error)
+                raise
 
         answers, error = wire.each(ask, chunks)
+        if lost and ANSWERED not in wire.known:
+            error = error or lost[-1]
         if error:
             error.partial = answers
             raise error
         return [one or (np.nan, Usage(calls=1, failures=1)) for one in answers]
+
+    async def _request(self, chunk: Pairs) -> Scored:
+        """Score and cost of each pair of one query.
+
+        Raises:
+            Failed: They are not all told.
+        """
+        wire, interface = self._wire, INTERFACES[self.api]
+        path = f"{wire.root}{interface.path}" if interface.at_root else interface.path
+        texts = {interface.query: chunk[0][0], interface.docs: [text for _, text in chunk]}
+        tokens = sum(len(query.encode()) + len(text.encode()) for query, text in chunk)
+        answer = await wire.post(path, {"model": self.name, **texts, **self.extra}, tokens=tokens)
+        wire.known[ANSWERED] = True
+        scores = _scores(answer, interface, len(chunk))
+        return list(zip(scores, _costs(answer, len(chunk)), strict=True))
 
 
 def _rechunked(flat: Sequence[Any], chunks: Sequence[Pairs]) -> list[list[Any]]:

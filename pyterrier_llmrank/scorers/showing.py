@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +23,18 @@ from .limits import check_limits
 
 SLACK = 8  # tokens that an answer may take beyond what was expected
 LITTLE = 1e-3  # of the probability on all labels together: the model answers something else
+
+TELLING = "a model that tells them: HFModel(name), or a server such as vLLM or llama-server"
+MEANT: Mapping[str, str] = {
+    "choices": " (log-probabilities of the next token)",
+    "continuation": " (log-probabilities of a text)",
+}
+REMEDIES: Mapping[Primitive, str] = {
+    "choices": f"a prompt whose answer is written, such as ScorePrompt() or ListPrompt(), or {TELLING}",
+    "continuation": "a model that tells them: HFModel(name), or a server such as vLLM",
+    "constrained": "decode='generate'",
+    "generate": "a prompt that asks for the probabilities of labels, such as YesNo()",
+}
 
 
 class Item(NamedTuple):
@@ -114,9 +126,11 @@ class Showing:
     def _check_primitives(self) -> None:
         for primitive in self._primitives():
             if primitive not in self.model.can:
-                remedy = "; use decode='generate'" if primitive == "constrained" else ""
+                remedy, meant = REMEDIES[primitive], MEANT.get(primitive, "")
+                if primitive == "choices" and getattr(self.prompt, "decode", None) is not None:
+                    remedy = f"decode='generate', or {TELLING}"
                 raise Unsupported(
-                    f"{self.prompt!r} asks for {primitive!r}, which {self.model!r} does not offer{remedy}"
+                    f"{self.prompt!r} asks for {primitive!r}{meant}, which {self.model!r} does not offer; use {remedy}"
                 )
 
     def _primitives(self) -> tuple[Primitive, ...]:

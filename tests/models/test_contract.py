@@ -16,7 +16,7 @@ from tiny import STOP, ask, full_logprobs
 
 from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import ConfigurationError, LabelError, ModelError, PromptTooLong, SeveralTokens
-from pyterrier_llmrank.models import HFModel, Permutation, Sampling
+from pyterrier_llmrank.models import HFModel, OpenAIModel, Permutation, Sampling
 from pyterrier_llmrank.models.vllm import VLLMModel
 
 TEXTS = ["the cat sat on the mat. " * times + "end" for times in (0, 9, 1, 5, 0, 3, 12)] + ["x", "é 中 🙂"]
@@ -34,12 +34,14 @@ class Case(NamedTuple):
         folder: The checkpoint.
         tolerance: How far log-probabilities may be off.
         ends: Ids that end an answer.
+        writes: Tokens that it writes where it only reads.
     """
 
     model: object
     folder: str
     tolerance: float
     ends: set
+    writes: int = 0
 
     @property
     def both_sides(self):
@@ -92,7 +94,7 @@ def case(request, tmp_path_factory):
     ends = {0, min((token for ids in free for token in ids), key=lambda token: sum(token in ids for ids in free))}
     configured(folder, **WILD, eos_token_id=sorted(ends))
     with kind.starts(folder) as model:
-        yield Case(model, folder, kind.tolerance, ends)
+        yield Case(model, folder, kind.tolerance, ends, kind.writes)
 
 
 def scores(case, prompts, labels):
@@ -169,7 +171,7 @@ def test_a_label_score_says_that_nothing_is_missing_and_what_it_cost(case):
     assert [one.mass for one in read] == [pytest.approx(np.exp(one.logprobs).sum()) for one in read]
     tokens = [sum(len(side or ()) for side in case.sides(prompt)) for prompt in PROMPTS]
     assert [one.usage.prompt_tokens for one in read] == tokens
-    assert all((one.usage.calls, one.usage.output_tokens, one.usage.failures) == (1, 0, 0) for one in read)
+    assert all((one.usage.calls, one.usage.output_tokens, one.usage.failures) == (1, case.writes, 0) for one in read)
     assert all(0 <= one.usage.cached_tokens < one.usage.prompt_tokens for one in read)
 
 
@@ -192,7 +194,7 @@ def test_the_likelihood_of_a_text_is_that_of_a_full_softmax(case):
     back = case.model.continuation(PROMPTS[::-1], texts[::-1])[::-1]
     near(case, [one.logprobs for one in back], wanted)
     costs = [one.usage for one in back]
-    assert all((cost.calls, cost.output_tokens) == (1, 0) and cost.prompt_tokens > 0 for cost in costs)
+    assert all((cost.calls, cost.output_tokens) == (1, case.writes) and cost.prompt_tokens > 0 for cost in costs)
 
 
 def test_a_token_that_spans_prompt_and_text_belongs_to_the_text(case):
@@ -336,5 +338,7 @@ def test_a_stop_text_that_would_stop_everything_is_refused(case, stop):
 def test_a_model_is_a_value_that_survives_pickling(case):
     copy = pickle.loads(pickle.dumps(case.model))
     assert copy == case.model and hash(copy) == hash(case.model) and vars(copy).keys() < vars(case.model).keys()
-    assert eval(repr(case.model), {"HFModel": HFModel, "VLLMModel": VLLMModel}) == case.model
+    assert (
+        eval(repr(case.model), {"HFModel": HFModel, "OpenAIModel": OpenAIModel, "VLLMModel": VLLMModel}) == case.model
+    )
     assert copy.lengths(PROMPTS) == case.model.lengths(PROMPTS)

@@ -110,6 +110,60 @@ def test_an_address_without_reranking_is_an_error_and_no_ranking():
         RerankEndpoint("m", server.url)(QUESTIONS)
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "quoted"),
+    [
+        (404, {"detail": "Not Found"}, "answered 404: Not Found"),
+        (400, {"error": {"message": "does not support Score API"}}, "answered 400: does not support Score API"),
+        (503, {"error": {"message": "loading"}}, "answered 503: loading"),
+        (200, {"hello": 1}, "without results"),
+    ],
+)
+def test_loading_says_what_is_wrong(status, said, quoted):
+    with Server(lambda path, body: (status, said)) as server, pytest.raises(ServerError, match=quoted) as caught:
+        RerankEndpoint("m", server.url, retries=0).load()
+    assert caught.value.retryable == (status in (200, 503))
+
+
+def test_loading_says_that_nobody_is_there():
+    with pytest.raises(ServerError, match="cannot be reached"):
+        RerankEndpoint("m", "http://127.0.0.1:9", retries=0).load()
+    with Server(rerank) as server:
+        RerankEndpoint("m", ["http://127.0.0.1:9", server.url], retries=0).load()
+
+
+@pytest.mark.parametrize("gone", [None, 404, 503])
+def test_a_server_that_never_answered_is_an_error_and_no_ranking(gone):
+    with Server(lambda path, body: (gone, {"detail": "no"})) as server:
+        scorer = RerankEndpoint("m", server.url if gone else "http://127.0.0.1:9", retries=0)
+        with pytest.raises(ServerError, match=str(gone or "cannot be reached")):
+            scorer(QUESTIONS[:1])
+
+
+def test_a_server_that_answered_before_may_leave_some_without_an_answer():
+    state = {}
+    with Server(rerank, lambda path, body, times: state.get("status")) as server:
+        scorer = RerankEndpoint("m", server.url, retries=0)
+        scorer(QUESTIONS[:1])
+        state["status"] = 503
+        [answer] = scorer(QUESTIONS[:1])
+    assert np.isnan(answer.scores).all() and answer.usage.failures == 5
+
+
+def test_documents_of_a_query_travel_together_whatever_groups_they_are_in():
+    whole = QUESTIONS[2]
+    apart = [Question(one.query, (doc,), one.qid) for doc in whole.docs for one in (whole, QUESTIONS[0])]
+    with Server(rerank) as server:
+        scorer = RerankEndpoint("m", server.url)
+        [wanted] = scorer([whole])
+        before = len(server.asked)
+        found = scorer(apart)
+        assert len(server.asked) - before == 4
+    np.testing.assert_array_equal([one.scores[0] for one in found[::2]], wanted.scores)
+    assert sum((one.usage for one in found[::2]), Usage()) == wanted.usage
+    assert all(len(one.scores) == 1 and one.usage.calls == 1 for one in found)
+
+
 @pytest.mark.parametrize("wrong", [{"api": "other"}, {"docs_per_request": 0}])
 def test_arguments_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):

@@ -492,5 +492,5 @@ def test_what_a_server_lacks_is_said_once_it_was_asked():
         probed = True
 
     scorer = Prompted(YesNo(), Served(can=frozenset({"generate"})))
-    with pytest.raises(Unsupported, match=r"asks for 'choices', which .*Served"):
+    with pytest.raises(Unsupported, match=r"asks for 'choices' .*, which .*Served"):
         scorer.load()

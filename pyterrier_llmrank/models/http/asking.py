@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,19 +16,23 @@ from pyterrier_llmrank.models.hf.stopping import before_stop
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
 from . import estimate
-from .dialects import ById, Read, top_by_text
-from .failures import Address
+from .dialects import ById, Read, Request, top_by_text
+from .failures import Address, Failed, billed
 from .probing import Facts
 from .proof import echo_body
 from .reading import costs, echoed, entries, written
 from .tokenizing import rendered, untokenized
-from .wire import Wire, cut
+from .wire import Outcome, Wire, cut
 
+A = TypeVar("A")
+R = TypeVar("R")
 T = TypeVar("T")
 
 PER_REQUEST = 64  # prompts
 STOPS = 4  # stop texts that servers take; all are looked for here
 SEEDS = 2**31  # that all servers take
+EMPTY = "an empty prompt leaves nothing for the model to read; give it a text"
+NOTHING = Usage(calls=1, failures=1)  # what no answer costs
 
 
 class Job(NamedTuple):
@@ -60,12 +65,13 @@ class Asker(NamedTuple):
         if self.facts.text and self.facts.by_id:
             return self._by_id(self.facts.text, self.facts.by_id, prompts, labels)
 
-        async def ask(chunk: Sequence[tuple[str, dict[str, Any], list[str], int]]) -> list[Read]:
-            return [await top_by_text(self.wire, *one) for one in chunk]
+        async def ask(asked: tuple[Request, list[str]]) -> Read:
+            return await top_by_text(self.wire, *asked)
 
         asked = [self._labelled(prompt, names) for prompt, names in zip(prompts, labels, strict=True)]
-        answers, error = self.wire.each(ask, cut(asked, 1))
-        return settled([_choice([read], len(one[2])) for read, one in zip(answers, asked, strict=True)], answers, error)
+        (answers, error), lost = one_by_one(self.wire, ask, asked)
+        read = [_choice([one], len(names), cost) for one, names, cost in zip(answers, labels, lost, strict=True)]
+        return settled(read, answers, error)
 
     def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
         """See ``OpenAIModel.continuation``."""
@@ -74,19 +80,19 @@ class Asker(NamedTuple):
         sides = text.prompts(shown, [one.glue + tail for one, tail in zip(shown, texts, strict=True)])
         firsts = [common_prefix(base, side) for base, side in zip(bases, sides, strict=True)]
         if not all(firsts):
-            raise ModelError("an empty prompt leaves nothing for the model to read; give it a text")
+            raise ModelError(EMPTY)
         check_fit(map(len, sides), 1, self.context, self.wire.address)
 
         async def ask(chunk: Sequence[list[int]]) -> list[tuple[Any, Usage]]:
             tokens = sum(map(len, chunk)) + len(chunk)
             answer = await self.wire.post("/completions", echo_body(self.name, chunk), tokens=tokens)
             found = entries(answer, len(chunk))
-            usages = costs(answer, [len(ids) for ids in chunk])
+            usages = costs(answer, [len(ids) for ids in chunk], Usage(output_tokens=len(chunk)))
             return [(echoed(entry, ids), usage) for entry, ids, usage in zip(found, chunk, usages, strict=True)]
 
         answers, error = self.wire.each(ask, cut(sides, self.many()))
         read = [
-            TokenLogprobs(*((one[0][first:], one[1]) if one else (np.zeros(0), Usage(calls=1, failures=1))))
+            TokenLogprobs(*((one[0][first:], one[1]) if one else (np.zeros(0), NOTHING)))
             for one, first in zip(answers, firsts, strict=True)
         ]
         return settled(read, answers, error)
@@ -105,15 +111,15 @@ class Asker(NamedTuple):
             drawn |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
             drawn |= {"top_k": sampling.top_k} if sampling.top_k else {}
 
-        async def ask(chunk: Sequence[tuple[str, dict[str, Any], int]]) -> list[Generation]:
-            return [await self._written(*one, stop=stop) for one in chunk]
+        async def ask(request: Request) -> Generation:
+            return await self._written(request, stop)
 
         asked = self._put(prompts, max_tokens)
-        for place, (_, body, _) in enumerate(asked):
-            body.update(drawn | ({"seed": seeds[place] % SEEDS} if sampling else {}))
-        answers, error = self.wire.each(ask, cut(asked, 1))
-        nothing = Generation("", "length", Usage(calls=1, failures=1))
-        return settled([one or nothing for one in answers], answers, error)
+        for place, request in enumerate(asked):
+            request.body.update(drawn | ({"seed": seeds[place] % SEEDS} if sampling else {}))
+        (answers, error), lost = one_by_one(self.wire, ask, asked)
+        told = [one or Generation("", "length", cost) for one, cost in zip(answers, lost, strict=True)]
+        return settled(told, answers, error)
 
     def _by_id(
         self, text: TextSide, by_id: ById, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]
@@ -143,30 +149,33 @@ class Asker(NamedTuple):
         scores = [_choice(own, len(names)) for own, names in zip(ordered, labels, strict=True)]
         return settled(scores, [None if None in own else own for own in ordered], error)
 
-    def _labelled(self, prompt: Prompt, labels: Sequence[str]) -> tuple[str, dict[str, Any], list[str], int]:
+    def _labelled(self, prompt: Prompt, labels: Sequence[str]) -> tuple[Request, list[str]]:
         """A request for the likeliest tokens after a prompt, and the texts that the labels have there."""
-        [(path, body, tokens)] = self._put([prompt], 1)
-        if "messages" in body:
-            return path, {**body, "logprobs": True, "top_logprobs": self.facts.top}, list(labels), tokens
+        [request] = self._put([prompt], 1)
+        if "messages" in request.body:
+            request.body.update(logprobs=True, top_logprobs=self.facts.top)
+            return request, list(labels)
         if not self.facts.raw:
             raise Unsupported(f"{self.name} at {self.wire.address.url} tells no log-probabilities of plain texts")
         glue = untokenized().render(prompt).glue
-        return path, {**body, "logprobs": self.facts.raw}, [glue + label for label in labels], tokens
+        request.body.update(logprobs=self.facts.raw)
+        return request, [glue + label for label in labels]
 
-    def _put(self, prompts: Sequence[Prompt], max_tokens: int) -> list[tuple[str, dict[str, Any], int]]:
-        """The request for each prompt: its path and body, and the tokens that it can cost."""
+    def _put(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Request]:
+        """The request for each prompt."""
         if self.facts.text:
             _, rows = self.ready(self.facts.text, prompts, max_tokens)
-            return [self._plain(row, len(row), max_tokens) for row in rows]
+            return [self._plain(row, len(row), Usage(1, len(row), 0, max_tokens)) for row in rows]
         return [self._one(prompt, max_tokens) for prompt in prompts]
 
-    def _one(self, prompt: Prompt, max_tokens: int) -> tuple[str, dict[str, Any], int]:
+    def _one(self, prompt: Prompt, max_tokens: int) -> Request:
         """A request for a server that takes no token ids."""
         chat, tokens = self.facts.chat, estimate.at_most(prompt)
+        most = Usage(1, estimate.length(prompt), 0, max_tokens)
         if chat is None or prompt.raw:
             if self.facts.raw is None:
                 raise Unsupported(f"{self.wire.address.url} takes chats only, and this prompt is none (raw=True)")
-            return self._plain(untokenized().render(prompt).text, tokens, max_tokens)
+            return self._plain(untokenized().render(prompt).text, tokens, most)
         if prompt.answer:
             raise Unsupported(
                 f"{self.wire.address.url} is not known to go on from the beginning of an answer "
@@ -174,17 +183,19 @@ class Asker(NamedTuple):
             )
         turns = [message._asdict() for message in prompt.messages]
         body = {"model": self.name, "messages": turns, **chat.fields, chat.limit: max_tokens}
-        return "/chat/completions", body, tokens + max_tokens
+        return Request("/chat/completions", body, tokens + max_tokens, most)
 
-    def _plain(self, prompt: str | list[int], tokens: int, max_tokens: int) -> tuple[str, dict[str, Any], int]:
-        body = {"model": self.name, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
-        return "/completions", body, tokens + max_tokens
+    def _plain(self, prompt: str | list[int], tokens: int, most: Usage) -> Request:
+        body = {"model": self.name, "prompt": prompt, "max_tokens": most.output_tokens, "temperature": 0}
+        return Request("/completions", body, tokens + most.output_tokens, most)
 
-    async def _written(self, path: str, body: dict[str, Any], tokens: int, *, stop: Sequence[str]) -> Generation:
-        answer = await self.wire.post(path, body, tokens=tokens)
-        whole, finish = written(entries(answer, 1)[0])
+    async def _written(self, request: Request, stop: Sequence[str]) -> Generation:
+        answer = await self.wire.post(request.path, request.body, tokens=request.tokens)
+        [usage] = costs(answer, [None], request.most)
+        with billed(usage):
+            whole, finish = written(entries(answer, 1)[0])
         text, stopped = before_stop(whole, stop)
-        return Generation(text, "stop" if stopped else finish, costs(answer, [None])[0])
+        return Generation(text, "stop" if stopped else finish, usage)
 
     def _text(self) -> TextSide:
         if self.facts.text is None:
@@ -195,6 +206,8 @@ class Asker(NamedTuple):
         """Prompts as text and as ids, none longer than the context allows."""
         shown = rendered(text, prompts)
         rows = text.prompts(shown)
+        if not all(rows):
+            raise ModelError(EMPTY)
         check_fit(map(len, rows), reserve, self.context, self.wire.address)
         return shown, rows
 
@@ -217,12 +230,27 @@ def check_fit(lengths: Iterable[int], reserve: int, context: int | None, address
         )
 
 
-def _choice(reads: Sequence[Read | None], n: int) -> ChoiceScores:
+def one_by_one(wire: Wire, ask: Callable[[A], Awaitable[R]], asked: Sequence[A]) -> tuple[Outcome[R], list[Usage]]:
+    """Asks for one answer a request; also what each costs that comes to nothing, a failure."""
+    lost = [NOTHING] * len(asked)
+
+    async def one(places: Sequence[int]) -> list[R]:
+        [place] = places
+        try:
+            return [await ask(asked[place])]
+        except Failed as error:
+            lost[place] = replace(error.usage, calls=max(1, error.usage.calls), failures=1)
+            raise
+
+    return wire.each(one, cut(range(len(asked)), 1)), lost
+
+
+def _choice(reads: Sequence[Read | None], n: int, lost: Usage = NOTHING) -> ChoiceScores:
     """Scores of ``n`` labels from the last reading; those before it are of what all labels begin with."""
     told = [read for read in reads if read is not None]
     usage = sum((read.usage for read in told), Usage())
     if not told or len(told) < len(reads):
-        return ChoiceScores(np.zeros(n), np.ones(n, dtype=bool), usage + Usage(calls=1, failures=1))
+        return ChoiceScores(np.zeros(n), np.ones(n, dtype=bool), usage + lost)
     common = sum(float(read.logprobs[0]) for read in told[:-1])
     unsure = any(read.missing.any() for read in told[:-1])
     return ChoiceScores(told[-1].logprobs + common, told[-1].missing | unsure, usage)

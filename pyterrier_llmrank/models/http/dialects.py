@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyterrier_llmrank.core import Usage
 
-from .failures import Failed
+from .failures import Failed, billed
 from .reading import Candidate, candidates, costs, entries, requested
 from .wire import Wire
 
@@ -34,6 +34,22 @@ class Read(NamedTuple):
     logprobs: NDArray[np.float64]
     missing: NDArray[np.bool_]
     usage: Usage
+
+
+class Request(NamedTuple):
+    """What is asked of one prompt.
+
+    Attributes:
+        path: Below the address.
+        body: What is sent.
+        tokens: That it cannot exceed, read and written.
+        most: An estimate of what it costs, from above.
+    """
+
+    path: str
+    body: dict[str, Any]
+    tokens: int
+    most: Usage
 
 
 class ById(Protocol):
@@ -82,7 +98,7 @@ async def score_endpoint(
         items = [list(prompts[place][1:]) for place in places]
         body = {"query": [first], "items": items, "label_token_ids": list(wanted), "apply_softmax": False}
         tokens = sum(len(prompts[place]) for place in places)
-        answer = await wire.post("/score", {"model": name, **body}, tokens=tokens, probing=False)
+        answer = await wire.post("/score", {"model": name, **body}, tokens=tokens)
         rows = answer.get("scores") if isinstance(answer, dict) else None
         if not isinstance(rows, list) or len(rows) != len(places):
             raise Failed(f"{wire.address.url}/score gave no row of scores per prompt")
@@ -121,11 +137,13 @@ class TopById(NamedTuple):
         return [bounded(candidates(entry), wanted, usage) for entry, usage in completed]
 
 
-async def top_by_text(wire: Wire, path: str, body: Mapping[str, Any], labels: Sequence[str], tokens: int) -> Read:
+async def top_by_text(wire: Wire, request: Request, labels: Sequence[str]) -> Read:
     """By the likeliest tokens with their texts: an absent label is bounded from above, and flagged as missing."""
-    answer = await wire.post(path, body, tokens=tokens)
-    [entry] = entries(answer, 1)
-    return bounded(candidates(entry), [label.encode() for label in labels], costs(answer, [None])[0], by_text=True)
+    answer = await wire.post(request.path, request.body, tokens=request.tokens)
+    [usage] = costs(answer, [None], request.most)
+    with billed(usage):
+        [entry] = entries(answer, 1)
+        return bounded(candidates(entry), [label.encode() for label in labels], usage, by_text=True)
 
 
 def bounded(found: Sequence[Candidate], wanted: Sequence[int | bytes], usage: Usage, *, by_text: bool = False) -> Read:
@@ -155,7 +173,8 @@ async def _completed(
     asked = {"model": name, "prompt": [list(ids) for ids in prompts], "max_tokens": 1, "temperature": 0, **told}
     lengths = [len(ids) for ids in prompts]
     answer = await wire.post("/completions", asked, tokens=sum(lengths) + len(lengths))
-    return list(zip(entries(answer, len(prompts)), costs(answer, lengths), strict=True))
+    told_costs = costs(answer, lengths, Usage(output_tokens=len(lengths)))
+    return list(zip(entries(answer, len(prompts)), told_costs, strict=True))
 
 
 def _probabilities(row: object, n: int, usage: Usage) -> Read:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import AccessDenied, ModelError, ModelNotFound, PromptTooLong, ServerError
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 LENGTH = 300  # characters of a server's message that are passed on
 CONTEXT = re.compile(r"context.?(length|size|window)|(prompt|input)[^.]{0,40}too (long|large)|tokens` must be <=", re.I)
 MODEL = re.compile(r"(invalid|unknown|no such) model|pinned to|model.{0,80}(not exist|not found|not available)", re.I)
+SENDABLE = re.compile(r"[\x21-\x7e]+")  # a key
+RESULTS = {"choices", "data", "results", "scores"}  # fields of answers
 KEYS = re.compile(r"sk-[\w*-]{6,}|(?<=Bearer )\S+")  # what looks like a key, or like the rest of one
 
 
@@ -23,16 +28,37 @@ class Failed(ServerError):
     Attributes:
         refused: Whether the server understood, and would refuse it again.
         reached: Whether a server answered at all.
+        passing: Whether there was no answer, for a reason that may pass; else there was one that cannot be used.
+        odd: Whether it passes with most servers, but is a refusal of some.
+        usage: What an answer cost that cannot be used.
     """
 
-    def __init__(self, message: str, *, refused: bool = False, reached: bool = True) -> None:
+    def __init__(
+        self, message: str, *, refused: bool = False, reached: bool = True, passing: bool = False, odd: bool = False
+    ) -> None:
         super().__init__(message)
         self.refused = refused
         self.reached = reached
+        self.passing = passing or odd
+        self.odd = odd
+        self.retryable = not refused
+        self.usage = Usage()
+
+
+@contextmanager
+def billed(usage: Usage) -> Iterator[None]:
+    """Adds what an answer cost to the error that it cannot be used."""
+    try:
+        yield
+    except Failed as error:
+        error.usage += usage
+        raise
 
 
 class Unreached(ModelNotFound):
-    """There is no server at an address, or none that answers."""
+    """There is no server at an address, or none that answers; asking again later may help."""
+
+    retryable = True
 
 
 @dataclass(frozen=True)
@@ -58,17 +84,28 @@ def told(error: APIError, address: Address) -> ModelError:
 
     if isinstance(error, APITimeoutError) and not type(error.__cause__).__name__.startswith("Connect"):
         late = f"{address.url} did not answer in time, though asked again; raise timeout=, or lower concurrency="
-        return Failed(late, reached=False)
+        return Failed(late, reached=False, passing=True)
     if isinstance(error, APIConnectionError):
         gone = f"{address.url} cannot be reached ({_cause(error, address)}); is the server running there?"
-        return Failed(gone, reached=False)
+        return Failed(gone, reached=False, passing=True)
     if not isinstance(error, APIStatusError):
-        return Failed(f"{address.url} answered what is no answer: {_clean(str(error), address)}")
+        return Failed(f"{address.url} answered what is no answer: {_clean(str(error), address)}", odd=True)
     return _status(error.status_code, error.body, address)
 
 
+def within(answer: object, address: Address) -> ModelError | None:
+    """The error that an answer with a status of 200 consists of; None where it is an answer."""
+    if isinstance(answer, str):
+        return Failed(f"{address.url} answered what is not JSON: {_clean(answer, address)[:100]!r}", odd=True)
+    error = answer.get("error") if isinstance(answer, dict) and not answer.keys() & RESULTS else None
+    if not error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    return _status(code if isinstance(code, int) and 400 <= code < 600 else 200, error, address)
+
+
 def _status(status: int, body: object, address: Address) -> ModelError:
-    """What a status of 400 and above means."""
+    """What a status means: one of 400 and above, or of 200 with an error in place of an answer."""
     fields: dict[str, Any] = body if isinstance(body, dict) else {}
     message = _clean(str(fields.get("message") or fields.get("detail") or body or "no reason given"), address)
     code = f"{fields.get('code')} {fields.get('type')}"
@@ -83,7 +120,22 @@ def _status(status: int, body: object, address: Address) -> ModelError:
         )
     if "model_not_found" in code or (status in (400, 404) and MODEL.search(message)):
         return ModelNotFound(f"{address.url} has no model {address.model!r}: {message}")
-    return Failed(f"{address.url} answered {status}: {message}", refused=status < 500 and status not in (408, 409, 429))
+    refused = status == 501 or (400 <= status < 500 and status not in (408, 409, 429))
+    said = f"{address.url} answered {status}: {message}"
+    return Failed(said, refused=refused, passing=not refused, odd=status in (200, 500))
+
+
+def check_key(address: Address) -> None:
+    """Refuses a key that no request can carry.
+
+    Raises:
+        AccessDenied: It holds a space, a line break, or a character outside ASCII.
+    """
+    if address.key and not SENDABLE.fullmatch(address.key):
+        raise AccessDenied(
+            f"the key of the environment variable {address.key_env} holds a space, a line break or a character outside "
+            "ASCII, and was not sent; put the key there alone, without what stands around it"
+        )
 
 
 def _key(address: Address) -> str:

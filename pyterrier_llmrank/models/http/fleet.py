@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from pyterrier_llmrank.errors import AccessDenied, ModelError, ServerError
+from pyterrier_llmrank.errors import ModelError, ServerError
 
 from .failures import Unreached
 from .routing import homes
@@ -219,4 +219,4 @@ class Call(Generic[M, T]):
 
 def _dead(error: ModelError) -> bool:
     """Whether an error is about a server that does not answer, so that another may."""
-    return isinstance(error, Unreached) or (isinstance(error, ServerError) and not isinstance(error, AccessDenied))
+    return isinstance(error, Unreached | ServerError) and error.retryable

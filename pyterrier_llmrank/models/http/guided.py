@@ -13,7 +13,8 @@ from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.models.base import Generation, Permutation, Sampling
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
-from .failures import Failed
+from . import estimate
+from .failures import Failed, billed
 from .reading import costs, entries, written
 from .wire import Wire
 
@@ -85,7 +86,8 @@ class Chooser(NamedTuple):
             options = [f"{held.between if named else prompt.glue}{held.items[place]}" for place in left]
             chosen = 0
             if len(options) > 1:
-                chosen, cost = await self._choice(prompt, answer, options, drawing.fields(len(named)))
+                with billed(usage):
+                    chosen, cost = await self._choice(prompt, answer, options, drawing.fields(len(named)))
                 usage += cost
             answer += options[chosen]
             named.append(left.pop(chosen))
@@ -99,8 +101,11 @@ class Chooser(NamedTuple):
         body = {"model": self.wire.address.model, "prompt": shown, **self.guide.choosing(options), **manner}
         length = len(shown) if self.text else len(prompt.text.encode()) + len(answer.encode())
         said = await self.wire.post("/completions", body, tokens=length + body["max_tokens"])
-        text, _ = written(entries(said, 1)[0])
-        places = [place for place, option in enumerate(options) if option.strip() == text.strip()]
-        if not places:
-            raise Failed(f"the server wrote {text[:40]!r} where it was to choose one of {len(options)} texts")
-        return places[0], costs(said, [length if self.text else None])[0]
+        read = length if self.text else len(estimate.ends(prompt.text + answer))
+        [cost] = costs(said, [length if self.text else None], Usage(1, read, 0, body["max_tokens"]))
+        with billed(cost):
+            text, _ = written(entries(said, 1)[0])
+            places = [place for place, option in enumerate(options) if option.strip() == text.strip()]
+            if not places:
+                raise Failed(f"the server wrote {text[:40]!r} where it was to choose one of {len(options)} texts")
+        return places[0], cost

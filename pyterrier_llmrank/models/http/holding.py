@@ -22,7 +22,7 @@ from pyterrier_llmrank.models.hf.constraints import Path, Spelling, check_held, 
 from pyterrier_llmrank.models.hf.sampling import drawn_from, processors
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
-from .asking import Asker, settled
+from .asking import Asker, one_by_one, settled
 from .dialects import ById, Read
 from .failures import Failed
 from .guided import Chooser, Drawing
@@ -46,11 +46,13 @@ def constrained(
     shown = asker.ready(text, prompts, max_tokens)[0] if text else [side.render(prompt) for prompt in prompts]
     chooser = Chooser(asker.wire, guide, text)
 
-    async def ask(chunk: Sequence[tuple[Rendered, Drawing]]) -> list[Generation]:
-        return [await chooser.answer(prompt, held, drawing) for prompt, drawing in chunk]
+    async def ask(asked: tuple[Rendered, Drawing]) -> Generation:
+        return await chooser.answer(asked[0], held, asked[1])
 
-    answers, error = asker.wire.each(ask, cut(list(zip(shown, drawings, strict=True)), 1))
-    return settled([one or NOTHING for one in answers], answers, error)
+    (answers, error), lost = one_by_one(asker.wire, ask, list(zip(shown, drawings, strict=True)))
+    return settled(
+        [one or Generation("", "length", cost) for one, cost in zip(answers, lost, strict=True)], answers, error
+    )
 
 
 NOTHING = Generation("", "length", Usage(calls=1, failures=1))

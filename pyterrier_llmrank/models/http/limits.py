@@ -40,7 +40,7 @@ class Purse:
     Belongs to the event loop, as everything here that waits.
 
     Attributes:
-        spent: Tokens that answers have cost.
+        spent: Tokens that answers have cost; where a server does not say, what was set aside for them.
     """
 
     def __init__(self, budget: int | None) -> None:

@@ -26,8 +26,9 @@ from .tokenizing import local_text, rendered
 A = TypeVar("A", ChoiceScores, TokenLogprobs, Generation)
 
 NEEDS = {
-    "choices": "log-probabilities of its next token, which this prompt needs; use a prompt with a written answer "
-    "(decode='text', or ListPrompt()), or a server that tells them, such as vLLM or llama-server",
+    "choices": "log-probabilities of its next token, which this prompt needs; use a prompt whose answer is written "
+    "(ScorePrompt(), ListPrompt(), or decode='generate' of PairPrompt and SetPrompt), or a server that tells them, "
+    "such as vLLM or llama-server",
     "continuation": "the right log-probabilities of a prompt (echo), which this needs; use vLLM, or a model that runs "
     "here, such as HFModel(name)",
     "constrained": "which of several tokens or texts comes next, from the beginning of an answer on, which an answer "
@@ -59,9 +60,10 @@ class OpenAIModel(Remote):
 
     Raises:
         ModelNotFound: On first use: there is no server, or it has no such model.
-        AccessDenied: On first use: the key is missing or wrong.
+        AccessDenied: On first use: the key is missing or wrong, or no request can carry it.
         ConfigurationError: On first use: of several servers, one tells the log-probabilities of labels in another way.
-        ServerError: Too many requests in a row failed; what was answered before is its ``partial``.
+        ServerError: On first use: the server fails in a way that may pass, so that it is not known what it can do; the
+            next use tries again. Later: too many requests in a row failed; what was answered before is its ``partial``.
         BudgetSpent: The next request could pass the budget.
 
     Examples:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from pyterrier_llmrank.errors import AccessDenied, ConfigurationError, ModelNotFound
+from pyterrier_llmrank.errors import AccessDenied, ConfigurationError, ModelNotFound, ServerError
 from pyterrier_llmrank.models.base import Primitive
 from pyterrier_llmrank.models.hf.text import TextSide
 
@@ -13,15 +14,15 @@ from .dialects import ById
 from .failures import Failed, Unreached
 from .guided import GUIDES, Guide
 from .loop import run
-from .proof import QUESTIONS, Proof
-from .reading import candidates, entries
+from .proof import Proof
+from .reading import candidates
 from .tokenizing import ServerTokenizer
+from .trial import FEW, LIMITS, QUESTIONS, Trial
 from .wire import Wire
 
 TOPS = (100, 20, 5)  # likeliest tokens that servers tell at most
 NOBODY = "no-model-has-this-name"
 UNLIKELY = ("zq zq 7", "zq qz 3")  # texts that no model writes by itself
-ROOM = 16  # tokens that a reasoning model is given where it refuses to answer with one
 
 
 class Manner(NamedTuple):
@@ -89,35 +90,39 @@ def probe(wire: Wire, *, local: TextSide | None, chat: bool | None, thinking: bo
     Raises:
         ModelNotFound: There is no server, or it has no such model.
         AccessDenied: The key is missing or wrong.
+        ServerError: It fails for a reason that may pass, so that nothing is known yet.
     """
-    context, vocabulary = _listed(wire)
-    manner = None if chat is False else _manner(wire, thinking)
-    raw = _raw(wire)
+    trial = Trial(wire)
+    try:
+        return _facts(trial, local, chat, thinking)
+    except Failed as error:
+        raise ServerError(
+            f"what {trial.name!r} can do is not known yet, as its server fails: {error}; ask again later"
+        ) from None
+
+
+def _facts(trial: Trial, local: TextSide | None, chat: bool | None, thinking: bool) -> Facts:
+    """See ``probe``."""
+    context, vocabulary = _listed(trial)
+    manner = None if chat is False else _manner(trial, thinking)
+    raw = _raw(trial)
     if manner is None and raw is None:
-        raise (Unreached if _sick(wire) else ModelNotFound)(
-            f"{wire.address.url} answers neither chats nor completions of {wire.address.model!r}; is it the address of "
-            "an OpenAI-compatible server? It often ends in /v1"
+        url = trial.wire.address.url
+        raise ModelNotFound(
+            f"{url} answers neither chats nor completions of {trial.name!r} (the last answer: {trial.refusal}); is it "
+            "the address of an OpenAI-compatible server? It often ends in /v1"
         )
-    tokenizer = None if local else _tokenizer(wire, chat)
+    tokenizer = None if local else _tokenizer(trial, chat)
     text = local
     if tokenizer and (tokenizer.chat_template or manner is None):
         text = TextSide(tokenizer, encoder_decoder=False, chat=chat, thinking=thinking)  # type: ignore[arg-type]
-    proof = Proof(wire, text) if text and raw is not None else None
+    proof = Proof(trial, text) if text and raw is not None else None
     if proof is None or not proof.holds:
-        guide = None if raw is None else _guide(wire)
-        return Facts(context, None, tokenizer, None, False, False, manner, _top(wire, manner), raw, guide)
+        guide = None if raw is None else _guide(trial)
+        return Facts(context, None, tokenizer, None, False, False, manner, _top(trial, manner), raw, guide)
     by_id = proof.dialect(vocabulary)
-    top, guide = (_top(wire, manner), _guide(wire)) if by_id is None else (0, None)
+    top, guide = (_top(trial, manner), _guide(trial)) if by_id is None else (0, None)
     return Facts(context, text, tokenizer, by_id, proof.many(), proof.echo(), manner, top, raw, guide)
-
-
-def _sick(wire: Wire) -> bool:
-    """Whether a server fails rather than refuses, so that it may be well again later."""
-    try:
-        wire.ask("/models")
-    except Failed as error:
-        return not error.refused
-    return False
 
 
 def agreed(told: Sequence[tuple[str, Facts]]) -> Facts:
@@ -145,19 +150,19 @@ def agreed(told: Sequence[tuple[str, Facts]]) -> Facts:
     )
 
 
-def _listed(wire: Wire) -> tuple[int | None, int | None]:
+def _listed(trial: Trial) -> tuple[int | None, int | None]:
     """What a server says of the context and the vocabulary of its model.
 
     Raises:
         ModelNotFound: It does not answer; or the model is not in its list, and names mean nothing to it otherwise.
     """
-    name = wire.address.model
+    name = trial.name
     try:
-        answer = wire.ask("/models")
+        answer = trial.wire.ask("/models", retries=FEW)
     except Failed as error:
         if not error.reached:
             raise Unreached(f"no model {name!r} to be had: {error}; check base_url=") from None
-        answer = None
+        answer = trial.told(lambda: trial.ask("/models")) if error.passing else None
     listed = answer.get("data") if isinstance(answer, dict) else answer
     models = {
         str(known): one
@@ -166,8 +171,10 @@ def _listed(wire: Wire) -> tuple[int | None, int | None]:
         for known in [one.get("id"), *(one.get("aliases") or [])]
     }
     own = models.get(name) or models.get(f"{name}:latest")
-    if models and own is None and _takes_any_name(wire):
-        raise ModelNotFound(f"{wire.address.url} has no model {name!r}, but {', '.join(map(repr, [*models][:5]))}")
+    if models and own is None and _takes_any_name(trial):
+        raise ModelNotFound(
+            f"{trial.wire.address.url} has no model {name!r}, but {', '.join(map(repr, [*models][:5]))}"
+        )
     own = own or {}
     meta: dict[str, Any] = own["meta"] if isinstance(own.get("meta"), dict) else {}
     sizes = own.get("max_model_len"), meta.get("n_ctx"), meta.get("n_vocab")
@@ -175,86 +182,73 @@ def _listed(wire: Wire) -> tuple[int | None, int | None]:
     return told or slot, vocabulary
 
 
-def _takes_any_name(wire: Wire) -> bool:
+def _takes_any_name(trial: Trial) -> bool:
     """Whether it answers for a model that cannot exist, so that only its list tells what it has."""
     try:
-        return _tried(wire, "/chat/completions", _chat(NOBODY, {"max_tokens": 1})) is not None
+        return trial.chat({"max_tokens": 1}, name=NOBODY) is not None
     except (AccessDenied, ModelNotFound):
         return False
 
 
-def _manner(wire: Wire, thinking: bool) -> Manner | None:
+def _manner(trial: Trial, thinking: bool) -> Manner | None:
     """The most that chats may say without being refused; None where there are none."""
     template = {"chat_template_kwargs": {"enable_thinking": thinking}}
     for fields in ({"temperature": 0, **template}, {"temperature": 0}, {}):
-        for limit, room in (("max_tokens", 1), ("max_completion_tokens", ROOM)):
-            if _tried(wire, "/chat/completions", _chat(wire.address.model, {**fields, limit: room})) is not None:
+        for limit, room in LIMITS.items():
+            if trial.chat({**fields, limit: room}) is not None:
                 return Manner(fields, limit)
     return None
 
 
-def _top(wire: Wire, manner: Manner | None) -> int:
+def _top(trial: Trial, manner: Manner | None) -> int:
     """Likeliest tokens told after a chat; none of a model that reasons, whose first token is no answer."""
     if manner is None or manner.limit != "max_tokens":
         return 0
     for top in TOPS:
-        body = {**manner.fields, "max_tokens": 1, "logprobs": True, "top_logprobs": top}
-        if _tells(_tried(wire, "/chat/completions", _chat(wire.address.model, body))):
+        if _tells(trial.chat({**manner.fields, "max_tokens": 1, "logprobs": True, "top_logprobs": top})):
             return top
     return 0
 
 
-def _raw(wire: Wire) -> int | None:
+def _raw(trial: Trial) -> int | None:
     """Likeliest tokens told after a text; 0 where it is answered without, None where it is not."""
-    body = {"model": wire.address.model, "prompt": QUESTIONS[0], "max_tokens": 1, "temperature": 0}
+    body = {"model": trial.name, "prompt": QUESTIONS[0], "max_tokens": 1, "temperature": 0}
     answered = False
     for top in TOPS:
-        answer = _tried(wire, "/completions", {**body, "logprobs": top})
+        answer = trial.entry("/completions", {**body, "logprobs": top})
         answered = answered or answer is not None
         if _tells(answer):
             return top
-    return 0 if answered or _tried(wire, "/completions", body) is not None else None
+    return 0 if answered or trial.entry("/completions", body) is not None else None
 
 
-def _guide(wire: Wire) -> Guide | None:
+def _guide(trial: Trial) -> Guide | None:
     """How the server is made to write one of several texts that it would not write by itself."""
     for guide in GUIDES:
-        body = {"model": wire.address.model, "prompt": QUESTIONS[0], "temperature": 0, **guide.choosing(UNLIKELY)}
-        entry = _tried(wire, "/completions", body)
+        body = {"model": trial.name, "prompt": QUESTIONS[0], "temperature": 0, **guide.choosing(UNLIKELY)}
+        entry = trial.entry("/completions", body)
         if entry is not None and str(entry.get("text")).strip() in UNLIKELY:
             return guide
     return None
 
 
-def _tokenizer(wire: Wire, chat: bool | None) -> ServerTokenizer | None:
+def _tokenizer(trial: Trial, chat: bool | None) -> ServerTokenizer | None:
     """The server's tokenizer, with chats where it can render them."""
-    name = wire.address.model
-    plain = ServerTokenizer(wire, name, chat=False, takes_chats=False)
-    try:
-        run(plain.tokens({"prompt": QUESTIONS[0], "content": QUESTIONS[0]}, special=False))
-    except Failed:
+    plain = ServerTokenizer(trial.wire, trial.name, chat=False, takes_chats=False)
+    asked = {"prompt": QUESTIONS[0], "content": QUESTIONS[0]}
+    if trial.told(lambda: run(plain.tokens(asked, special=False))) is None:
         return None
     for takes_chats in () if chat is False else (True, False):
-        chatting = ServerTokenizer(wire, name, chat=True, takes_chats=takes_chats)
-        try:
-            rendered = run(chatting.templated((("user", QUESTIONS[0]),), False))
-        except Failed:
-            continue
-        if QUESTIONS[0] in rendered and rendered != QUESTIONS[0]:
+        chatting = ServerTokenizer(trial.wire, trial.name, chat=True, takes_chats=takes_chats)
+        rendered = trial.told(partial(_rendered, chatting))
+        if rendered and QUESTIONS[0] in rendered and rendered != QUESTIONS[0]:
             return chatting
     return plain
 
 
-def _chat(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {"model": name, "messages": [{"role": "user", "content": QUESTIONS[0]}], **fields}
-
-
-def _tried(wire: Wire, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The one entry of an answer; None where the request comes to nothing."""
-    try:
-        return entries(wire.ask(path, body), 1)[0]
-    except Failed:
-        return None
+def _rendered(tokenizer: ServerTokenizer) -> str:
+    """A chat as the tokenizer renders it."""
+    return run(tokenizer.templated((("user", QUESTIONS[0]),), False))
 
 
 def _tells(entry: dict[str, Any] | None) -> bool:

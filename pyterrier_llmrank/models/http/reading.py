@@ -16,6 +16,7 @@ from .failures import Failed
 
 TOKEN_ID = re.compile(r"token_id:(\d+)")
 ROUNDING = 1e-3  # a log-probability may be above 0 by this much
+NOT_TOLD = Usage()
 LOWEST = -1e9  # what stands for minus infinity is above it
 
 
@@ -113,19 +114,24 @@ def echoed(entry: dict[str, Any], ids: Sequence[int]) -> NDArray[np.float64]:
     return np.array([np.nan] + [_logprob(value) for value in values[1 : len(ids)]])
 
 
-def costs(answer: dict[str, Any], lengths: Sequence[int | None]) -> list[Usage]:
+def costs(answer: object, lengths: Sequence[int | None], most: Usage = NOT_TOLD) -> list[Usage]:
     """What each prompt of a request cost.
 
     Args:
         answer: To all of them; tells their sums.
         lengths: Tokens of each prompt; None where only the server knows.
+        most: What all of them cost at most, which counts where the server does not say.
     """
     usage = _fields(answer, "usage")
     details = _fields(usage, "prompt_tokens_details")
     n = len(lengths)
     prompt, output, cached = (
         _shared(value, n)
-        for value in (usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
+        for value in (
+            usage.get("prompt_tokens") or most.prompt_tokens,
+            usage.get("completion_tokens", most.output_tokens),
+            details.get("cached_tokens"),
+        )
     )
     return [
         Usage(1, length if length is not None else own, min(kept, length if length is not None else own), new)
@@ -133,9 +139,9 @@ def costs(answer: dict[str, Any], lengths: Sequence[int | None]) -> list[Usage]:
     ]
 
 
-def _fields(told: dict[str, Any], name: str) -> dict[str, Any]:
+def _fields(told: object, name: str) -> dict[str, Any]:
     """An object within another; empty where there is none."""
-    own = told.get(name)
+    own = told.get(name) if isinstance(told, dict) else None
     return own if isinstance(own, dict) else {}
 
 

@@ -48,7 +48,8 @@ class Remote:
         retries: Attempts after the first; they wait ever longer, with jitter, or as long as the server says.
         max_failures: Requests in a row that may come to nothing before it is an error (of several servers: before one
             is dead); a single one leaves what it asked without an answer, and is counted.
-        budget: Tokens to spend in this process, read and written; no request is sent that could pass it.
+        budget: Tokens to spend in this process, read and written; no request is sent that could pass it. Where a server
+            does not say what an answer cost, it is the most that it can have been.
         extra: Fields of every request for a completion that this package knows nothing of.
 
     Raises:
@@ -91,7 +92,7 @@ class Remote:
 
     @property
     def spent(self) -> int:
-        """Tokens that this process has spent on it, read and written, by the server's count."""
+        """Tokens that this process has spent on it, by the server's count; at most, where it has none."""
         return self._members[0]._wire.purse.spent
 
     @cached_property

@@ -85,9 +85,7 @@ class ServerTokenizer:
             Failed: The server has no such address, or answers something else.
         """
         manner = {"add_special_tokens": special, "add_special": special, "parse_special": True}
-        answer = await self.wire.post(
-            f"{self.wire.root}/tokenize", {"model": self.name_or_path, **what, **manner}, probing=True
-        )
+        answer = await self.wire.post(f"{self.wire.root}/tokenize", {"model": self.name_or_path, **what, **manner})
         ids = answer.get("tokens") if isinstance(answer, dict) else None
         if not isinstance(ids, list) or not all(isinstance(token, int) for token in ids):
             raise Failed(f"{self.wire.root}/tokenize answered without token ids")
@@ -95,9 +93,7 @@ class ServerTokenizer:
 
     async def text(self, ids: Sequence[int]) -> str:
         """The text of token ids; raises as ``tokens`` does."""
-        answer = await self.wire.post(
-            f"{self.wire.root}/detokenize", {"model": self.name_or_path, "tokens": list(ids)}, probing=True
-        )
+        answer = await self.wire.post(f"{self.wire.root}/detokenize", {"model": self.name_or_path, "tokens": list(ids)})
         named = answer if isinstance(answer, dict) else {}
         text = named.get("prompt", named.get("content", named.get("text")))
         if not isinstance(text, str):
@@ -113,7 +109,7 @@ class ServerTokenizer:
         return await self._applied(turns, manner)
 
     async def _applied(self, turns: Sequence[Mapping[str, str]], manner: Mapping[str, Any]) -> str:
-        answer = await self.wire.post(f"{self.wire.root}/apply-template", {"messages": turns, **manner}, probing=True)
+        answer = await self.wire.post(f"{self.wire.root}/apply-template", {"messages": turns, **manner})
         text = answer.get("prompt") if isinstance(answer, dict) else None
         if not isinstance(text, str):
             raise Failed(f"{self.wire.root}/apply-template answered without a text")

@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pyterrier_llmrank.errors import MissingExtra, ModelError
 
-from .failures import Address, Failed, told
+from .failures import Address, Failed, check_key, told, within
 from .limits import Limits, Pace, Purse
 from .loop import loop, run
 
@@ -21,7 +21,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT = 10.0  # seconds to wait for a connection
-PROBE_RETRIES = 1  # of a request that may well be refused
 
 
 def cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
@@ -56,11 +55,13 @@ class Wire:
 
     Raises:
         MissingExtra: The client is not installed.
+        AccessDenied: The key cannot be sent.
     """
 
     def __init__(self, address: Address, limits: Limits, extra: Mapping[str, Any], purse: Purse | None = None) -> None:
         if not find_spec("openai") or not find_spec("aiohttp"):
             raise MissingExtra("a model behind a server", "openai and aiohttp", "http")
+        check_key(address)
         from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
 
         self.address = address
@@ -83,37 +84,40 @@ class Wire:
         )
         weakref.finalize(self, _close, self._client, loop())
 
-    async def post(self, path: str, body: Mapping[str, Any], *, tokens: int = 0, probing: bool = False) -> Any:  # noqa: ANN401 - JSON
+    async def post(self, path: str, body: Mapping[str, Any], *, tokens: int = 0, retries: int | None = None) -> Any:  # noqa: ANN401 - JSON
         """The answer to one request.
 
         Args:
             path: Below the address, or a whole URL.
             body: What to send.
             tokens: That it can cost at most.
-            probing: Whether a refusal is likely, so that asking again would waste time.
+            retries: Attempts after the first, if fewer than usual.
 
         Raises:
             ModelError: There is none; ``Failed`` where that is about this request only.
         """
-        retries = min(PROBE_RETRIES, self.limits.retries) if probing else self.limits.retries
         if path.endswith("/completions"):
             body = {**body, **self.extra}
         await self.purse.set_aside(tokens)
         cost = 0
         try:
             answer = await self._answer(
-                lambda: self._client.post(path, cast_to=object, body=body, options={"max_retries": retries})
+                lambda: self._client.post(path, cast_to=object, body=body, options=self._attempts(retries))
             )
-            cost = spent(answer)
+            told = spent(answer)
+            cost = tokens if told is None else told
             return answer
         finally:
             await self.purse.settle(tokens, cost)
 
-    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """The answer to one request, which may well be refused; raises as ``post`` does."""
+    def ask(self, path: str, body: Mapping[str, Any] | None = None, *, retries: int | None = None) -> Any:  # noqa: ANN401 - JSON
+        """The answer to one request, which is waited for; raises as ``post`` does."""
         if body is not None:
-            return run(self.post(path, body, tokens=len(str(body).encode()), probing=True))
-        return run(self._answer(lambda: self._client.get(path, cast_to=object, options={"max_retries": PROBE_RETRIES})))
+            return run(self.post(path, body, tokens=len(str(body).encode()), retries=retries))
+        return run(self._answer(lambda: self._client.get(path, cast_to=object, options=self._attempts(retries))))
+
+    def _attempts(self, retries: int | None) -> Any:  # noqa: ANN401 - options of the client
+        return {"max_retries": self.limits.retries if retries is None else min(retries, self.limits.retries)}
 
     async def _answer(self, request: Callable[[], Awaitable[object]]) -> Any:  # noqa: ANN401 - JSON
         from openai import APIError
@@ -121,14 +125,18 @@ class Wire:
         try:
             async with self._slots:
                 await self._pace.wait()
-                return await asyncio.wait_for(request(), self.limits.deadline)
+                answer = await asyncio.wait_for(request(), self.limits.deadline)
         except APIError as error:
             # without its cause, which holds the request and its key
             raise told(error, self.address) from None
         except asyncio.TimeoutError:
-            raise Failed(f"{self.address.url} gave no answer within deadline={self.limits.deadline} s") from None
+            late = f"{self.address.url} gave no answer within deadline={self.limits.deadline} s"
+            raise Failed(late, passing=True) from None
         except ValueError as error:
-            raise Failed(f"{self.address.url} answered what is not JSON: {str(error)[:100]}") from None
+            raise Failed(f"{self.address.url} answered what is not JSON: {str(error)[:100]}", odd=True) from None
+        if failure := within(answer, self.address):
+            raise failure
+        return answer
 
     def each(self, ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]], chunks: Sequence[Sequence[T]]) -> Outcome[R]:
         """Asks about all items, chunk by chunk; waits for what is under way when it has to stop.
@@ -192,11 +200,13 @@ class Wire:
         self._pace.heed(response.headers)
 
 
-def spent(answer: Any) -> int:  # noqa: ANN401 - JSON
-    """Tokens that an answer says it cost, read and written; 0 where it does not say."""
+def spent(answer: Any) -> int | None:  # noqa: ANN401 - JSON
+    """Tokens that an answer says it cost, read and written; None where it does not say."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    return sum(count for count in counts if isinstance(count, int))
+    told = usage if isinstance(usage, dict) else {}
+    read, written, both = (told.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+    whole = read + written if isinstance(read, int) and isinstance(written, int) else both
+    return whole if isinstance(whole, int) and whole > 0 else None
 
 
 def _close(client: Any, on: asyncio.AbstractEventLoop) -> None:  # noqa: ANN401 - not imported here

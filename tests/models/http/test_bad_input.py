@@ -8,13 +8,15 @@ import pytest
 from fake_server import Hosted, LlamaServer, Mute, Server, chatty
 from tiny import ask
 
-from pyterrier_llmrank import Prompted, YesNo
+from pyterrier_llmrank import PairPrompt, Prompted, ScorePrompt, SetPrompt, YesNo
+from pyterrier_llmrank.core import Doc, Question
 from pyterrier_llmrank.errors import (
     AccessDenied,
     ConfigurationError,
     MissingExtra,
     ModelNotFound,
     PromptTooLong,
+    ServerError,
     Unsupported,
 )
 from pyterrier_llmrank.models import OpenAIModel, Sampling, as_model
@@ -43,6 +45,40 @@ def test_the_url_of_something_else_says_what_is_missing():
     with (
         Server(lambda path, body: (404, {"detail": "Not Found"})) as server,
         pytest.raises(ModelNotFound, match=r"neither chats nor completions of 'tiny'.*often ends in /v1"),
+    ):
+        OpenAIModel("tiny", f"{server.root}/api").load()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "quoted"),
+    [
+        (429, {"error": {"message": "slow down"}}, "answered 429: slow down"),
+        (500, {"error": {"message": "out of memory"}}, "answered 500: out of memory"),
+        (200, {"error": {"message": "overloaded"}}, "answered 200: overloaded"),
+        (200, {"error": {"message": "overloaded", "code": 503}}, "answered 503: overloaded"),
+    ],
+)
+def test_a_server_that_is_only_busy_is_not_called_a_wrong_address(status, said, quoted):
+    def answer(path, body):
+        return (200, {"data": [{"id": "tiny"}]}) if path == "/v1/models" else (status, said)
+
+    with Server(answer) as server, pytest.raises(ServerError, match=quoted) as caught:
+        OpenAIModel("tiny", server.url, retries=0).load()
+    assert caught.value.retryable and "is it the address" not in str(caught.value)
+
+
+def test_a_server_that_stalls_is_not_called_a_wrong_address():
+    def stalls(path, body, times):
+        return "stall" if "completions" in path else None
+
+    with Server(chatty(str.upper), stalls) as server, pytest.raises(ServerError, match="did not answer in time"):
+        OpenAIModel("tiny", server.url, retries=0, timeout=0.2).load()
+
+
+def test_the_url_of_something_else_quotes_what_it_says():
+    with (
+        Server(lambda path, body: (404, {"detail": "No such page"})) as server,
+        pytest.raises(ModelNotFound, match=r"the last answer: .* answered 404: No such page"),
     ):
         OpenAIModel("tiny", f"{server.root}/api").load()
 
@@ -110,9 +146,32 @@ def test_a_model_that_the_server_does_not_have_is_refused_also_where_it_takes_an
         OpenAIModel("large", server.url).load()
 
 
-def test_a_scorer_of_labels_refuses_a_server_without_log_probabilities(language):
-    with Server(Mute(language)) as server, pytest.raises(Unsupported, match="asks for 'choices'"):
-        Prompted(YesNo(), OpenAIModel("tiny", server.url)).load()
+@pytest.mark.parametrize(
+    ("prompt", "remedy", "instead"),
+    [
+        (YesNo(), r"a prompt whose answer is written, such as ScorePrompt\(\).*vLLM", ScorePrompt()),
+        (PairPrompt(), r"use decode='generate', or .*vLLM", PairPrompt(decode="generate")),
+        (SetPrompt(), r"use decode='generate', or .*vLLM", SetPrompt(decode="generate")),
+    ],
+)
+def test_a_scorer_of_labels_refuses_a_server_without_log_probabilities(language, prompt, remedy, instead):
+    with Server(Mute(language)) as server:
+        model = OpenAIModel("tiny", server.url)
+        with pytest.raises(
+            Unsupported, match=rf"asks for 'choices' \(log-probabilities of the next token\), .*{remedy}"
+        ):
+            Prompted(prompt, model).load()
+        docs = tuple(Doc(str(i), f"text {i}") for i in range(2))
+        [answer] = Prompted(instead, model)([Question("query", docs, "1")])
+    assert len(answer.scores) == 2 and answer.usage.calls >= 1
+
+
+@pytest.mark.parametrize("key", ["sk-secret-123456\n", "geheim-schl\u00fcssel", " sk-secret-123456 "])
+def test_a_key_that_cannot_be_sent_is_named_by_its_variable_and_never_shown(monkeypatch, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    with pytest.raises(AccessDenied, match=r"SOME_KEY holds a space, a line break or .* ASCII") as caught:
+        OpenAIModel("tiny", "http://h", key_env="SOME_KEY").load()
+    assert "secret" not in str(caught.value) and "geheim" not in str(caught.value)
 
 
 def test_a_prompt_beyond_the_context_is_refused_by_count(language, tokenizer):

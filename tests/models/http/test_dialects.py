@@ -7,7 +7,7 @@ import pytest
 from fake_server import VLLM, Hosted, LlamaServer, Mute, Server, SGLang
 from tiny import ask
 
-from pyterrier_llmrank.errors import LabelError, SeveralTokens, Unsupported
+from pyterrier_llmrank.errors import LabelError, ServerError, SeveralTokens, Unsupported
 from pyterrier_llmrank.models import OpenAIModel
 from pyterrier_llmrank.models.http.dialects import TopById, score_endpoint, token_ids
 
@@ -165,6 +165,77 @@ def test_a_server_is_asked_once_what_it_can_do(serve, language, tokenizer):
     asked = len(server.asked)
     OpenAIModel("tiny", server.url, tokenizer=tokenizer).load()
     assert model.can and model.context == 1024 and len(server.asked) == asked < 30
+
+
+SOON = {"retry-after-ms": "10"}
+REQUESTS = {
+    "list": lambda path, body: path == "/v1/models",
+    "chat": lambda path, body: "/chat/" in path,
+    "ids": lambda path, body: body and "logprob_token_ids" in body,
+    "chosen": lambda path, body: body and type(body.get("prompt")) is list and type(body["prompt"][0]) is int,
+    "many": lambda path, body: body and type(body.get("prompt")) is list and len(body["prompt"]) == 2,
+    "echo": lambda path, body: body and body.get("echo"),
+    "tokenizer": lambda path, body: path.endswith("tokenize"),
+}
+
+
+def ill(which, status, times):
+    """A fault: the server fails so often at some of what it is asked."""
+    left = [times]
+
+    def fault(path, body, _):
+        if not which(path, body) or left[0] <= 0:
+            return None
+        left[0] -= 1
+        return (status, SOON)
+
+    return fault
+
+
+@pytest.fixture
+def healthy(serve, language):
+    """What is found out about a server that does not fail."""
+    return OpenAIModel("tiny", serve(VLLM(language)).url)._facts
+
+
+@pytest.mark.parametrize("which", REQUESTS)
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_goes_wrong_for_a_moment_is_no_fact_about_a_server(language, healthy, which, status):
+    with Server(VLLM(language), ill(REQUESTS[which], status, 3)) as server:
+        _same(OpenAIModel("tiny", server.url)._facts, healthy)
+
+
+@pytest.mark.parametrize("which", REQUESTS)
+def test_what_goes_wrong_for_longer_is_an_error_and_is_found_out_later(language, healthy, which):
+    with Server(VLLM(language), ill(REQUESTS[which], 503, 2)) as server:
+        model = OpenAIModel("tiny", server.url, retries=0)
+        with pytest.raises(ServerError, match=r"'tiny' can do is not known yet.*answered 503: go away.*later") as error:
+            model.load()
+        assert error.value.retryable
+        for _ in range(2):
+            try:
+                model.load()
+            except ServerError:
+                continue
+        _same(model._facts, healthy)
+
+
+def test_a_server_that_fails_where_it_should_refuse_is_asked_for_what_it_can(language, tokenizer):
+    class Odd(Hosted):
+        def on_chat_completions(self, body):
+            status, said = super().on_chat_completions(body)
+            return (500 if status == 400 else status), said
+
+    with Server(Odd(language, top=5)) as server:
+        model = OpenAIModel("tiny", server.url, retries=1)
+        assert model.can == {"choices", "generate"} and model._facts.top == 5
+        assert dict(model._facts.chat.fields) == {"temperature": 0}
+
+
+def _same(facts, healthy):
+    """Whether a server is known for the same, which has another tokenizer of its own."""
+    own = {"text": None, "tokenizer": None}
+    assert facts._replace(**own) == healthy._replace(**own) and (facts.text is None) == (healthy.text is None)
 
 
 def test_nothing_asked_contacts_nobody():

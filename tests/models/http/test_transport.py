@@ -11,11 +11,13 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
-from fake_server import VLLM, Server, chat_answer, chatty
+from fake_server import VLLM, Hosted, Server, chat_answer, chatty
 from tiny import ask
 
 from pyterrier_llmrank import ListPrompt, Prompted, Rerank, SlidingWindow
+from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import BudgetSpent, ServerError
+from pyterrier_llmrank.middleware import Budgeted
 from pyterrier_llmrank.models import OpenAIModel, Sampling
 from pyterrier_llmrank.models.http.limits import duration, held
 
@@ -193,6 +195,63 @@ def test_the_budget_is_never_passed():
     with Server(chatty(backwards)) as server, pytest.raises(BudgetSpent):
         OpenAIModel("tiny", server.url, budget=9).load()
     assert not server.count("/v1/chat/completions")
+
+
+def silent(path, body):
+    """A server that says nothing of what answers cost."""
+    status, said = chatty(backwards)(path, body)
+    return status, {name: told for name, told in said.items() if name != "usage"}
+
+
+def test_the_budget_holds_where_the_server_does_not_say_what_answers_cost():
+    with Server(silent) as server:
+        model = OpenAIModel("tiny", server.url, budget=4000, concurrency=8)
+        model.load()
+        probed, before = model.spent, server.count("/v1/chat/completions")
+        with pytest.raises(BudgetSpent, match="budget of 4000 tokens"):
+            model.generate(prompts(200), max_tokens=4)  # at most 45 tokens each
+        asked = server.count("/v1/chat/completions") - before
+    assert 0 < probed < model.spent <= 4000 < model.spent + 46 and asked == pytest.approx((4000 - probed) / 45, abs=3)
+
+
+def test_an_answer_costs_what_is_estimated_where_the_server_does_not_say():
+    with Server(silent) as server:
+        model = OpenAIModel("tiny", server.url)
+        written = model.generate(prompts(3), max_tokens=4)
+        lengths = model.lengths(prompts(3))
+        budgeted = Budgeted(model, tokens=400)
+        with pytest.raises(BudgetSpent):
+            for _ in range(20):
+                budgeted.generate(prompts(1), max_tokens=4)
+    assert [one.usage for one in written] == [Usage(1, length, 0, 4) for length in lengths]
+    assert 300 < budgeted.spent.tokens <= 400
+
+
+def test_an_answer_that_cannot_be_used_is_a_failure_that_cost_what_it_did():
+    def filtered(path, body):
+        return chat_answer(None, "content_filter", prompt_tokens=300, completion_tokens=10)
+
+    with Server(filtered) as server:
+        model = OpenAIModel("tiny", server.url, max_failures=9)
+        written = model.generate(prompts(3), max_tokens=40)
+        with pytest.raises(ServerError, match="9 requests in a row failed"):
+            model.generate(prompts(30), max_tokens=40)
+    assert {one.usage for one in written} == {Usage(1, 300, 0, 10, failures=1)}
+
+
+def test_labels_that_are_not_told_cost_what_they_did(language):
+    answer = Hosted(language)
+
+    def forgetful(path, body):
+        status, said = answer(path, body)
+        if "forget" in str(body):
+            said["choices"][0]["logprobs"] = None
+        return status, said
+
+    with Server(forgetful) as server:
+        [one, other] = OpenAIModel("tiny", server.url).choices([ask("x"), ask("forget")], [("Yes", "No")] * 2)
+    assert one.usage.failures == 0 and other.usage.failures == 1 and other.missing.all()
+    assert other.usage.calls == 1 and other.usage.prompt_tokens > one.usage.prompt_tokens > 0
 
 
 def test_a_used_up_rate_limit_holds_back_every_request():
