@@ -11,7 +11,6 @@ from typing import Any
 
 import pyterrier as pt
 
-from pyterrier_llmrank.costs import held
 from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.middleware.fingerprint import fingerprint
 
@@ -47,7 +46,7 @@ def lasting(part: object) -> str:
 def _told(part: Any) -> str:  # noqa: ANN401 - anything that an argument may be
     """A transformer by its parts, anything else by its fingerprint, or by what else can be said of it."""
     if isinstance(part, pt.Compose):
-        return " >> ".join(map(_told, held(part)["transformers"]))
+        return " >> ".join(map(_told, part))
     if isinstance(part, pt.Transformer):
         kind = type(part)
         arguments = [
