@@ -36,7 +36,8 @@ class SlideGAR(pt.Transformer):
     Of each window the best stay; the next documents come in turn from the neighbours of these and from the candidates.
     At most ``budget`` documents are shown, in about ``(budget - window) / step + 1`` calls one after the other, those
     of all queries together. Candidates that were not shown follow below, in order. Documents that the first stage had
-    not found have no values but ``qid``, ``query``, ``docno`` and text, ``score`` and ``rank``.
+    not found have no values but ``qid``, ``query``, ``docno`` and text, ``score`` and ``rank``; beside them qids and
+    docnos are texts.
 
     Args:
         scorer: What orders a window, e.g. ``Prompted(ListPrompt(), HFModel(name))``.
@@ -82,6 +83,8 @@ class SlideGAR(pt.Transformer):
                 f"SlideGAR shows documents that the first stage had not found, which have a text alone, and {scorer!r} "
                 f"reads {', '.join(reads(scorer))}"
             )
+        if isinstance(graph, Mapping) and not isinstance(next(iter(graph), ""), str):
+            graph = {str(docno): near for docno, near in graph.items()}  # documents are known by texts
         self.scorer, self.graph, self.loader = scorer, graph, loader
         self.budget, self.window, self.step, self.text_field = budget, window, step, text_field
         self.ledger = Ledger()
@@ -120,7 +123,7 @@ class SlideGAR(pt.Transformer):
             [(*name, doc.docno, doc.text) for name, doc in zip(pool.rows, pool.docs, strict=True)][len(rows) :],
             columns=["qid", "query", "docno", self.text_field],
         )
-        whole = pd.concat([rows, new], ignore_index=True) if len(new) else rows
+        whole = pd.concat([rows.astype({"qid": str, "docno": str}), new], ignore_index=True) if len(new) else rows
         places, spans, scores = list[int](), list[range](), list[Scores]()
         for own, shown in zip(lists, answers, strict=True):
             order = [*shown, *(row for row in own if row not in set(shown))]

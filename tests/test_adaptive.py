@@ -74,6 +74,18 @@ def test_neighbours_that_the_first_stage_missed_are_found():
     assert reranker.ledger["1"].usage.calls == reranker.ledger["2"].usage.calls == len(reranker.scorer.rounds)
 
 
+def test_documents_may_be_named_by_numbers():
+    frame, graph, worth = corpus()
+    numbers = {int(name[1:]): [int(one[1:]) for one in near] for name, near in graph.items()}
+    told = frame.assign(docno=frame["docno"].str[1:].astype(int), qid=frame["qid"].astype(int))
+    texts = {name[1:]: value for name, value in worth.items()}
+    options = {"budget": 20, "window": 6, "step": 3}
+    by_text = SlideGAR(PerfectScorer(), graph, loader(worth), **options)(frame)
+    by_number = SlideGAR(PerfectScorer(), numbers, loader(texts), **options)(told)
+    assert ("d" + by_number["docno"]).tolist() == by_text["docno"].tolist()
+    assert by_number["qid"].tolist() == by_text["qid"].tolist()
+
+
 def test_an_empty_graph_slides_over_the_list_alone():
     frame, _, worth = corpus()
     out = SlideGAR(PerfectScorer(), {}, loader(worth), budget=10, window=6, step=3)(frame)

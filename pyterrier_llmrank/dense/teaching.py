@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,8 @@ import pyterrier as pt
 from pyterrier_llmrank.core import Doc, brief
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.students.lessons import taught
-from pyterrier_llmrank.training.data import TrainingList, informative, scaled_lists, training_lists
+from pyterrier_llmrank.students.usage import usage
+from pyterrier_llmrank.training.data import TrainingList, informative, judgments, scaled_lists, training_lists
 from pyterrier_llmrank.training.settings import Training
 
 from .encoding import Vectors
@@ -112,7 +112,7 @@ def query_lists(topics: pd.DataFrame, qrels: pd.DataFrame) -> list[TrainingList]
     Raises:
         InputError: No topic has a relevant document.
     """
-    known = qrels.astype({"qid": str, "docno": str})
+    known = judgments(qrels)
     known = known[known["label"] > 0]
     texts = topics.astype({"qid": str}).drop_duplicates("qid").set_index("qid")["query"]
     lists = [
@@ -171,7 +171,7 @@ def _trained(
         "base": own.encoder.bi_encoder.name,
         "measure": teaching.measure,
         "data": f"{len(lists)} lists",
-        "usage": f"DistilledRetriever({os.fspath(folder)!r}, index=…)",
+        "usage": usage("DistilledRetriever(folder)", "retriever"),
     }
     return train(learner, lists, folder, teaching.training, measure=measure, about=about).history
 

@@ -26,6 +26,7 @@ from .source import Source, parquet
 from .writing import writable, write_at_once
 
 FORMAT = 1
+IDENTITY = "identity"  # of the pipeline, which plans of earlier versions do not hold
 
 
 class Progress(NamedTuple):
@@ -91,7 +92,13 @@ class Folder:
             self.write(path, lambda temporary: temporary.write_text(json.dumps(told), encoding="utf-8"))
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         for name, value in {"format": FORMAT, **plan}.items():
-            if found.get(name) != value:
+            if name == IDENTITY and found.get(name, value) != value:
+                raise ConfigurationError(
+                    f"{self.path} holds a run of another pipeline that is written alike, {plan['pipeline']}: the code "
+                    "of a function, the weights in a folder or a setting differs; resume with what it was begun with, "
+                    "or write to another folder"
+                )
+            if name != IDENTITY and found.get(name) != value:
                 raise ConfigurationError(
                     f"{self.path} holds a run with {name} {found.get(name)!r}, and this one has {value!r}; "
                     "resume with what it was begun with, or write to another folder"

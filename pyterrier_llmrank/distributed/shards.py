@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import pyterrier as pt
 from pyterrier_llmrank.errors import ConfigurationError, ScoringError
 
 from .claims import claim, kept, now
-from .folder import Folder
+from .folder import IDENTITY, Folder
+from .identity import identity, lasting
 from .reports import fresh_ledgers, provenance, spent, totals
 from .source import Source, parquet
 
@@ -80,7 +80,8 @@ class Worker:
         plan = {
             "source": self.source.fingerprint(),
             "shard_size": job.shard_size,
-            "pipeline": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(self.pipeline)),
+            "pipeline": lasting(self.pipeline),
+            IDENTITY: identity(self.pipeline),
         }
         self.starts = self.folder.starts(plan, self.source)
         self.since = now(self.folder.notes)

@@ -10,7 +10,7 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_llmrank.core import USAGE_FIELDS, Usage, spelled
-from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.ledger import Ledger
 
 from .folder import read_costs, read_results
@@ -72,6 +72,7 @@ class Distributed(pt.Transformer):
         """The result of the pipeline.
 
         Raises:
+            InputError: A column holds values of several types, which do not travel to processes.
             MissingExtra: Ray, or pyarrow for processes, is not installed.
             ScoringError: The pipeline failed in a worker.
         """
@@ -129,7 +130,7 @@ class Distributed(pt.Transformer):
 
     def _in_processes(self, frame: pd.DataFrame, shard: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Results and costs, through files."""
-        parquet("Distributed(engine='processes')")
+        _check_columns(frame)
         with tempfile.TemporaryDirectory(prefix="llmrank-") as folder:
             source, out = Path(folder, "in.parquet"), Path(folder, "out")
             frame.to_parquet(source, engine="pyarrow")
@@ -151,3 +152,21 @@ class Distributed(pt.Transformer):
         """The call that builds it."""
         told = [spelled(self.pipeline_factory), *(f"{name}={value!r}" for name, value in self._told().items())]
         return f"Distributed({', '.join(told)})"
+
+
+def _check_columns(frame: pd.DataFrame) -> None:
+    """Whether a frame can be written as Parquet.
+
+    Raises:
+        InputError: A column cannot.
+        MissingExtra: pyarrow is not installed.
+    """
+    pyarrow, _ = parquet("Distributed(engine='processes')")
+    for name, values in frame.items():
+        try:
+            pyarrow.array(values, from_pandas=True)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
+            raise InputError(
+                f"the column {name!r} cannot travel to processes ({error}); give all its values one type, drop it, or "
+                "use engine='ray'"
+            ) from error

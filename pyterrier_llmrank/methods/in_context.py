@@ -22,7 +22,7 @@ from pyterrier_llmrank.strategies import OneShot
 
 from .base import DEFAULT_MODEL, Method
 from .explaining import Explanation, as_docs, explained
-from .judged import judged_lists
+from .judged import check_relevant, judged_lists
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -129,17 +129,22 @@ class InContextRanker(Method, pt.Estimator):
             qrels_tr: Judgments of them: qid, docno, label.
             topics_or_res_va: Candidates of other queries, on which it is decided whether all ``n_heads`` are kept, or
                 half or a quarter of them.
-            qrels_va: Judgments of those.
+            qrels_va: Judgments of those; the same as of the others by default.
 
         Raises:
-            InputError: No query has both relevant and other documents among its candidates.
+            InputError: No query has both relevant and other documents among its candidates, or no validation result is
+                relevant.
             InputValidationError: A column is missing.
         """
         judged = self._judged(topics_or_res_tr, qrels_tr)
+        valid: list[Judged] = []
+        if topics_or_res_va is not None:
+            held = self._judged(topics_or_res_va, qrels_tr if qrels_va is None else qrels_va)
+            check_relevant(one.grades for one in held)
+            valid = [one for one in held if (one.grades > 0).any()]
         grades = grade_heads(self.scorer, judged, self.find)
         found = best_heads(grades, self.n_heads)
-        if topics_or_res_va is not None and qrels_va is not None:
-            valid = [one for one in self._judged(topics_or_res_va, qrels_va) if (one.grades > 0).any()]
+        if valid:
             sizes = sorted({max(1, len(found) // share) for share in (1, 2, 4)})  # of equals, the fewest
             found = max((found[:size] for size in sizes), key=lambda heads: self._quality(heads, valid))
         self.heads = found
@@ -171,7 +176,7 @@ class InContextRanker(Method, pt.Estimator):
         return judged
 
     def _quality(self, heads: Heads, judged: Sequence[Judged]) -> float:
-        """nDCG@10 of a set of heads; 0 without a query."""
+        """nDCG@10 of a set of heads."""
         answers = replace(self.scorer, heads=heads)([one.question for one in judged])
         found = [float(ndcg(answer.scores, one.grades)) for answer, one in zip(answers, judged, strict=True)]
-        return float(np.mean(found)) if found else 0.0
+        return float(np.mean(found))

@@ -17,7 +17,7 @@ from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.strategies import OneShot
 from pyterrier_llmrank.training.fitting import Epoch, Example, Fitting, fit
 
-from .judged import judged_lists
+from .judged import check_relevant, judged_lists
 
 
 class Trainable(Rerank, pt.Estimator):
@@ -61,12 +61,14 @@ class Trainable(Rerank, pt.Estimator):
 
         Raises:
             InputValidationError: A column is missing.
-            InputError: A value is no number, lists differ in width, or no list has documents of different relevance.
+            InputError: A value is no number, lists differ in width, no list has documents of different relevance, or
+                no validation result is relevant.
         """
         train = self._examples(topics_or_res_tr, qrels_tr)
         valid = []
         if topics_or_res_va is not None:
             valid = self._examples(topics_or_res_va, qrels_tr if qrels_va is None else qrels_va)
+            check_relevant(one.labels for one in valid)
         if widths := sorted({one.inputs.shape[1] for one in [*train, *valid] if len(one.labels)}):
             if len(widths) > 1:
                 raise InputError(f"documents of different queries have different numbers of values: {widths}")

@@ -98,7 +98,7 @@ def row(one: Watched, rates: Rates, scope: Scope) -> dict[str, Any]:
     more = most_calls / calls if calls else 1.0
     most = Tokens(tokens.prompt * more, tokens.cached * more, max(each.longest * questions, tokens.output) * more)
     values = (
-        repr(one.reranker), scope.whole, sum(n for n, _ in one.sizes) * scale / max(1, scope.whole), exact,
+        repr(one.reranker), scope.whole, one.docs * scale / max(1, scope.whole), exact,
         calls, most_calls, rounds, most_rounds, *tokens, each.truncated * questions,
         rates.seconds(calls, tokens), rates.seconds(most_calls, most),
         rates.money(tokens), rates.money(most), counted,

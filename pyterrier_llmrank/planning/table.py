@@ -11,7 +11,6 @@ import pyterrier as pt
 
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.ledger import Ledger
-from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.seeds import derived, generator
 
 from .rates import Price, Rates, Speed
@@ -44,8 +43,12 @@ def plan(
     the number where it does not depend on the answers, else the expectation for lists in random order and a model that
     never contradicts itself (a good first stage saves some strategies questions, a confused model costs some more),
     beside the strategy's own bound. A sample of the questions is rendered with the prompts and tokenised, with no
-    weights loaded. Everything else in the pipeline is really run, but for caches around rerankers; so is a
-    reranker that cannot be seen, in a function or a worker process.
+    weights loaded and no server asked: with the tokenizer of a local model, or the one that ``OpenAIModel`` was told.
+    Everything else in the pipeline is really run, but for caches around rerankers; so is a reranker that cannot be
+    seen, in a function or a worker process. ``SlideGAR`` is planned as a reranker, without a bound.
+
+    Prompt tokens are all that prompts hold. What a model does not compute again of prompts that begin alike (much, of
+    pairs) depends on which of them it reads together, and is taken from an ``earlier`` run, or else as nothing.
 
     ``% k`` saves what it saves in a run: plan ``pipeline.compile()`` where that is what you run.
 
@@ -69,11 +72,11 @@ def plan(
         A frame with ``reranker`` ("total" for the last row); ``queries``; ``docs``, the mean number of documents that
         are reranked for a query; ``exact``, whether calls and rounds are the numbers of the run; ``calls``;
         ``calls_at_most``; ``rounds``, how many times the scorer is asked, one after the other; ``rounds_at_most``;
-        ``prompt_tokens``, of these ``cached_tokens``; ``output_tokens``, as many as there may be where nothing tells
-        how many there will be; ``truncated_tokens`` of documents that do not fit; ``seconds`` and ``money``, and how
-        much they are if calls and answers are as many and as long as they may be; ``counted``, how tokens were counted:
-        by a "tokenizer", by an "estimate" (4 characters a token), or "unknown". NaN is what is not known: bounds of a
-        strategy without ``cost``, tokens of a scorer that does not tell them.
+        ``prompt_tokens``, of these ``cached_tokens`` (0 unless ``earlier`` tells); ``output_tokens``, as many as there
+        may be where nothing tells how many there will be; ``truncated_tokens`` of documents that do not fit;
+        ``seconds`` and ``money``, and how much they are if calls and answers are as many and as long as they may be;
+        ``counted``, how tokens were counted: by a "tokenizer", by an "estimate" (4 characters a token), or "unknown".
+        NaN is what is not known: bounds of a strategy without ``cost``, tokens of a scorer that does not tell them.
 
     Raises:
         ConfigurationError: The pipeline holds no reranker, or an argument is out of range.
@@ -86,7 +89,7 @@ def plan(
         raise ConfigurationError(f"there is no reranker in {pipeline!r} that could be seen; plan the reranker itself")
     watched: list[Watched] = []
 
-    def stand_in(reranker: Rerank) -> Rerank:
+    def stand_in(reranker: pt.Transformer) -> pt.Transformer:
         watched.append(Watched(reranker, derived(seed, len(watched)), questions))
         return watched[-1].stand_in()
 

@@ -14,7 +14,8 @@ import pyterrier as pt
 from pyterrier_llmrank.core import Answer, Cost, Evidence, Flow, Question, Scores, Usage
 from pyterrier_llmrank.costs import held
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.parts import reads
+from pyterrier_llmrank.ledger import Ledger
+from pyterrier_llmrank.parts import is_scorer, reads
 from pyterrier_llmrank.rerank import Rerank
 from pyterrier_llmrank.seeds import derived
 
@@ -28,7 +29,7 @@ class Watched:
     The order is drawn for each query and ``turn``, and no answer contradicts it.
 
     Attributes:
-        reranker: The one that it stands for.
+        reranker: The one that it stands for; see ``asks``.
         seed: Of the orders.
         keep: Questions to keep as a sample of all.
         turn: Which run of the pipeline it is.
@@ -39,7 +40,7 @@ class Watched:
         examples: One of each number of documents.
     """
 
-    reranker: Rerank
+    reranker: Any
     seed: int
     keep: int
     turn: int = 0
@@ -56,12 +57,12 @@ class Watched:
     @property
     def gives(self) -> Evidence:
         """As the scorer that it stands for."""
-        return self.reranker.scorer.gives
+        return self.reranker.scorer.gives  # type: ignore[no-any-return]
 
     @property
     def max_docs(self) -> int | None:
         """As the scorer that it stands for."""
-        return self.reranker.scorer.max_docs
+        return self.reranker.scorer.max_docs  # type: ignore[no-any-return]
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -89,14 +90,21 @@ class Watched:
             self._relevance[key] = derived(self.seed, *key)
         return self._relevance[key]
 
+    @property
+    def docs(self) -> int:
+        """Documents of all lists that were ranked; those that were shown, where lists grow on the way."""
+        return sum(n for n, _ in self.sizes) if isinstance(self.reranker, Rerank) else len(self._relevance)
+
     def costs(self) -> list[Cost] | None:
         """What the strategy says of every list that was ranked; None where it says nothing."""
-        cost = getattr(self.reranker.strategy, "cost", None)
+        cost = getattr(getattr(self.reranker, "strategy", None), "cost", None)
         return None if cost is None else [cost(n, k) for n, k in self.sizes]
 
-    def stand_in(self) -> Rerank:
+    def stand_in(self) -> pt.Transformer:
         """A reranker with the same questions."""
         one = self.reranker
+        if not isinstance(one, Rerank):
+            return pt.inspect.transformer_apply_attributes(one, scorer=self)
         strategy = Noted(one.strategy, self.sizes)
         options: dict[str, Any] = {name: getattr(one, name) for name in ("top_k", "depth", "num_results", "text_field")}
         return Rerank(strategy, self, **options)  # type: ignore[arg-type]
@@ -142,16 +150,22 @@ class Noted:
         return np.zeros(n)
 
 
+def asks(part: object) -> bool:
+    """Whether it is a reranker, or another transformer that asks a scorer and books what that costs (SlideGAR)."""
+    books = isinstance(part, pt.Transformer) and isinstance(getattr(part, "ledger", None), Ledger)
+    return isinstance(part, Rerank) or (books and is_scorer(getattr(part, "scorer", None)))
+
+
 def rerankers_in(part: object) -> bool:
     """Whether there is a reranker in a transformer, or in a list of them."""
     if isinstance(part, list):
         return any(map(rerankers_in, part))
-    if isinstance(part, Rerank) or not isinstance(part, pt.Transformer):
-        return isinstance(part, Rerank)
+    if asks(part) or not isinstance(part, pt.Transformer):
+        return asks(part)
     return any(map(rerankers_in, held(part).values()))
 
 
-def replaced(part: pt.Transformer, stand_in: Callable[[Rerank], Rerank]) -> pt.Transformer:
+def replaced(part: pt.Transformer, stand_in: Callable[[pt.Transformer], pt.Transformer]) -> pt.Transformer:
     """A pipeline with a stand-in for each reranker, in order; everything else stays the same object.
 
     What holds a single one and is no operator, such as a cache, is left out around it: it must not keep made-up scores.
@@ -159,7 +173,7 @@ def replaced(part: pt.Transformer, stand_in: Callable[[Rerank], Rerank]) -> pt.T
     Raises:
         ConfigurationError: Something that is no operator holds several.
     """
-    if isinstance(part, Rerank):
+    if asks(part):
         return stand_in(part)
     if not rerankers_in(part):
         return part

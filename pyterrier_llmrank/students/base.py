@@ -13,12 +13,13 @@ import pyterrier as pt
 
 from pyterrier_llmrank.core import Evidence, Scorer, Strategy
 from pyterrier_llmrank.rerank import Rerank
-from pyterrier_llmrank.training.data import TrainingList, training_lists
+from pyterrier_llmrank.training.data import TrainingList, judgments, training_lists
 from pyterrier_llmrank.training.named import ALONE, Loss, check_loss
 from pyterrier_llmrank.training.settings import Training
 
-from .lessons import check_qrels, learnable, measure_of, taught
+from .lessons import Validation, learnable, measure_of, taught, validation
 from .untrained import Untrained
+from .usage import usage
 
 TRAINING = Training()
 CONFIG = "config.json"  # of every checkpoint; written anew by every training
@@ -66,6 +67,10 @@ class Student(Rerank, pt.Estimator):
     def _trained(self) -> Scorer:
         """What reads the folder."""
 
+    @abstractmethod
+    def _code(self) -> str:
+        """The same in Python, of the name ``folder``; for the model card."""
+
     def load(self) -> Student:
         """Loads the weights in the folder, anew if they are others than before; returns self.
 
@@ -101,13 +106,14 @@ class Student(Rerank, pt.Estimator):
             Itself.
 
         Raises:
-            InputError: A column is missing, or there is nothing to learn.
+            InputError: A column is missing, a label is no number, there is nothing to learn, or nothing to measure on.
             ModelError: The loss is not finite, or memory was exceeded.
         """
-        labels = check_qrels(qrels_tr).assign(label=lambda frame: frame["label"].clip(lower=0))
+        held = self._held_out(topics_or_res_va, qrels_tr if qrels_va is None else qrels_va)
+        labels = judgments(qrels_tr).assign(label=lambda frame: frame["label"].clip(lower=0))
         told = {"targets": "label", "k": self.depth, "text_field": self.text_field}
         lists = training_lists(topics_or_res_tr, qrels=labels, **told)  # type: ignore[arg-type]
-        return self._taught(lists, "labels", topics_or_res_va, qrels_tr if qrels_va is None else qrels_va)
+        return self._taught(lists, "labels", held)
 
     def distill(
         self,
@@ -137,41 +143,41 @@ class Student(Rerank, pt.Estimator):
             Itself.
 
         Raises:
-            InputError: The teacher's results lack a column, or there is nothing to learn.
+            InputError: The teacher's results lack a column, there is nothing to learn; or, before the teacher is asked,
+                there is nothing to measure on.
             ModelError: The loss is not finite, or memory was exceeded.
         """
-        if res_va is not None:
-            check_qrels(qrels_va)
+        held = self._held_out(res_va, qrels_va)
         told = {"targets": targets, "k": self.depth, "text_field": self.text_field}
         lists = taught(teacher, topics, answers or self.folder, chunk, self.training.device, told)
-        return self._taught(lists, repr(teacher), res_va, qrels_va)
+        return self._taught(lists, repr(teacher), held)
 
-    def _taught(
-        self, lists: Sequence[TrainingList], by: str, res_va: pd.DataFrame | None, qrels_va: pd.DataFrame | None
-    ) -> Student:
+    def _held_out(self, res: pd.DataFrame | None, qrels: pd.DataFrame | None) -> Validation | None:
+        """What is measured on, where anything is."""
+        return None if res is None else validation(res, qrels, self.measure, self.text_field)
+
+    def _taught(self, lists: Sequence[TrainingList], by: str, held: Validation | None) -> Student:
         """Trains, and reads what came of it."""
         from pyterrier_llmrank.training.loop import train
 
-        judged = None if res_va is None else check_qrels(qrels_va)
         lists = learnable(lists, alone=callable(self.loss) or self.loss in ALONE)
         learner = self._learner()
-        measure = None if judged is None else partial(self._measured, learner, res_va, judged)
+        measure = None if held is None else partial(self._measured, learner, held)
         about = {**self._about(), "data": f"{len(lists)} lists, targets by {by}", "measure": str(self.measure)}
         self.history = train(learner, lists, self.folder, self.training, measure=measure, about=about).history
         self._seen = None
         return self
 
-    def _measured(self, learner: Any, res: Any, qrels: pd.DataFrame) -> float:  # noqa: ANN401
+    def _measured(self, learner: Any, held: Validation) -> float:  # noqa: ANN401
         """What the weights as they are make of some results."""
         ranker = Rerank(self.strategy, learner.scorer, depth=self.depth, text_field=self.text_field)
-        own = qrels[qrels["qid"].astype(str).isin(res["qid"].astype(str))]
-        [value] = pt.Evaluate(ranker.transform(res), own, metrics=[measure_of(self.measure)]).values()
-        return float(value)
+        return held.value(ranker.transform(held.results))
 
     def _about(self) -> dict[str, str]:
         """For the model card."""
         start = Path(self.start).name if Path(self.start).is_dir() else self.start
-        kind = type(self).__name__.removesuffix("Student")
-        usage = f"from pyterrier_llmrank import {kind}, Rerank, {self.strategy!r}"
-        usage = usage.split("(")[0] + f"\n\nbm25 >> Rerank({self.strategy!r}, {kind}(folder))"
-        return {"title": Path(self.folder).name, "base": start, "usage": usage}
+        told = {"depth": self.depth, "num_results": self.num_results}
+        options = [f", {name}={value}" for name, value in told.items() if value is not None]
+        options += [f", text_field={self.text_field!r}"] * (self.text_field != "text")
+        call = f"Rerank({self.strategy!r}, {self._code()}{''.join(options)})"
+        return {"title": Path(self.folder).name, "base": start, "usage": usage(call)}

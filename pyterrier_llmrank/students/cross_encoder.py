@@ -90,3 +90,9 @@ class CrossEncoderStudent(Student):
     def _trained(self) -> CrossEncoder:
         """What reads the folder."""
         return CrossEncoder(self.folder, max_length=self.max_length, **self.reading)
+
+    def _code(self) -> str:
+        """The same in Python."""
+        told = {"max_length": self.max_length, **self.reading}
+        options = [f", {name}={value!r}" for name, value in told.items() if value is not None]
+        return f"CrossEncoder(folder{''.join(options)})"

@@ -106,6 +106,12 @@ class DecoderStudent(Student):
         scorer = Prompted(self.prompt, HFModel(self.folder), self.max_doc_tokens)
         return BothOrders(scorer) if isinstance(self.prompt, PairPrompt) else scorer
 
+    def _code(self) -> str:
+        """The same in Python."""
+        limit = "" if self.max_doc_tokens is None else f", {self.max_doc_tokens}"
+        code = f"Prompted({self.prompt!r}, HFModel(folder){limit})"
+        return f"BothOrders({code})" if isinstance(self.prompt, PairPrompt) else code
+
 
 def _usual(prompt: Template) -> Strategy:
     """The strategy for what a prompt shows."""

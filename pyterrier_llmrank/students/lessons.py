@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import ir_measures
 import pandas as pd
 import pyterrier as pt
 
 from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning
-from pyterrier_llmrank.training.data import StoredLists, TrainingList, distil
+from pyterrier_llmrank.training.data import StoredLists, TrainingList, distil, judgments
 
 
 class Some(Sequence[TrainingList]):
@@ -105,17 +105,58 @@ def taught(
     return Some(stored, [place for place in range(len(stored)) if stored[place].qid in asked])
 
 
-def check_qrels(qrels: pd.DataFrame | None) -> pd.DataFrame:
-    """The judgments, if there are any.
+class Validation(NamedTuple):
+    """What a training is measured on.
+
+    Attributes:
+        results: Results to rerank.
+        qrels: Judgments of their queries.
+        measure: Of ir_measures.
+    """
+
+    results: pd.DataFrame
+    qrels: pd.DataFrame
+    measure: Any
+
+    def value(self, ranked: pd.DataFrame) -> float:
+        """The measure of an order of the results."""
+        [value] = pt.Evaluate(ranked, self.qrels, metrics=[self.measure]).values()
+        return float(value)
+
+
+def validation(res: pd.DataFrame, qrels: pd.DataFrame | None, measure: Any, text_field: str) -> Validation:  # noqa: ANN401
+    """Results and judgments as they are measured: qids and docnos as texts, judgments of the results' queries alone.
+
+    Args:
+        res: Results to rerank.
+        qrels: Judgments.
+        measure: Of ir_measures, or its name.
+        text_field: The documents' column.
 
     Raises:
-        InputError: There are none, or they lack a column.
+        InputError: They cannot be measured: there are no judgments, a column is missing, a label is no number or one
+            that the measure does not take, or nothing of the results is judged.
     """
     if qrels is None:
         raise InputError("there are validation results and no judgments of them; pass qrels_va, or leave both out")
-    if missing := {"qid", "docno", "label"} - {*qrels.columns}:
-        raise InputError(f"judgments need the columns qid, docno and label; missing: {', '.join(sorted(missing))}")
-    return qrels
+    if missing := [name for name in ("qid", "query", "docno", text_field) if name not in res]:
+        raise InputError(f"validation results need the columns {missing}, but there are {list(res.columns)}")
+    results = res.astype({"qid": str, "docno": str})
+    known = judgments(qrels)
+    known = known[known["qid"].isin(results["qid"])]
+    if not len(results.merge(known, on=["qid", "docno"])):
+        raise InputError(
+            f"none of the {len(results)} validation results is judged; check that qids and docnos of results and "
+            "judgments are the same, or pass qrels_va"
+        )
+    if (known["label"] % 1 == 0).all():
+        known = known.astype({"label": "int64"})  # measures by gain take no others
+    held = Validation(results, known, measure_of(measure))
+    try:
+        held.value(results.assign(score=0.0))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{held.measure} cannot be had from the validation judgments: {error}") from error
+    return held
 
 
 def measure_of(measure: Any) -> Any:  # noqa: ANN401 - of ir_measures

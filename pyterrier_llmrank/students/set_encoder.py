@@ -88,3 +88,7 @@ class SetEncoderStudent(Student):
     def _trained(self) -> SetEncoder:
         """What reads the folder."""
         return SetEncoder(self.folder)
+
+    def _code(self) -> str:
+        """The same in Python."""
+        return "SetEncoder(folder)"

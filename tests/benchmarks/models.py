@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import random
+import re
 import resource
+import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +141,38 @@ def clock(into):
     into["cpu_s"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def processor():
+    """The processor's name, its cores as this process may use them, and the memory of the machine in GiB."""
+    named = platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")
+    if told.exists():  # Linux, where platform knows the architecture alone
+        found = re.search(r"^model name\s*: (.+)$", told.read_text(encoding="utf-8"), re.MULTILINE)
+        named = found[1].strip() if found else named
+    elif platform.system() == "Darwin":
+        named = output("sysctl", "-n", "machdep.cpu.brand_string") or named
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = None
+    if hasattr(os, "sysconf") and {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= os.sysconf_names.keys():
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    return {"processor": f"{named} ({platform.machine()})", "cores": cores, "memory_gib": memory}
+
+
+def commit():
+    """The commit of the checkout that this is in, with a "+" where files that it knows were changed; None elsewhere."""
+    found = output("git", "rev-parse", "--short=12", "HEAD")
+    changed = output("git", "status", "--porcelain", "--untracked-files=no", "--", ":!tests/benchmarks/results")
+    return found and found + "+" * bool(changed)
+
+
+def output(*command):
+    """What a command says, run in this folder; None where it fails or is not there."""
+    try:
+        told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip()
+
+
 def save_results(name, results):
     """Keeps figures beside the benchmark, with what they were measured on."""
     import torch
@@ -150,7 +185,8 @@ def save_results(name, results):
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),
         "gpu": gpu,
-        "processor": platform.machine(),
+        **processor(),
+        "commit": commit(),
     }
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
+from cards import run_card
 from dense_checkpoints import bert
 
 from pyterrier_llmrank.dense import DistilledRetriever, Teaching
@@ -73,6 +74,28 @@ def test_it_learns_to_score_as_its_teacher_does(base, tmp_path):
     again.distill(teacher, TRAIN, VALID)
     assert teacher.asked == 9  # what it said is kept
     np.testing.assert_array_equal(again.encoder.encode_docs(["a b"]), dense.encoder.encode_docs(["a b"]))
+
+
+def test_the_code_of_the_card_makes_the_same_vectors(base, tmp_path, monkeypatch):
+    dense = retriever(base, tmp_path, index=None, teaching=Teaching(depth=10, training=replace(QUICK, steps=1)))
+    dense.distill(Overlap(), TRAIN)
+    again = run_card(tmp_path / "taught", monkeypatch)["retriever"]
+    vectors = (one.encoder.encode_docs(["a b", "c"]) for one in (again, dense))
+    np.testing.assert_allclose(*vectors, atol=1e-6)
+
+
+def test_numbers_for_qids_and_labels_that_are_none(base, tmp_path):
+    dense = retriever(base, tmp_path, index=None, teaching=Teaching(depth=10, training=replace(QUICK, steps=1)))
+    found = Overlap()(TRAIN)
+    numbers = {qid: place for place, qid in enumerate(found["qid"].unique())}
+    told, judged = (
+        frame[frame["qid"].isin(numbers)].assign(qid=lambda f: f["qid"].map(numbers)) for frame in (found, QRELS)
+    )
+    dense.fit(told, judged, told, judged.astype({"qid": str}))
+    assert dense.history[-1]["measure"] > 0
+    for teaching in (dense.teaching, replace(dense.teaching, query_side=True)):
+        with pytest.raises(InputError, match="labels must be numbers"):
+            retriever(base, tmp_path, teaching=teaching).fit(found, QRELS.assign(label="good"))
 
 
 def test_stopped_while_it_learns_it_ends_as_if_it_never_was(base, tmp_path, monkeypatch):

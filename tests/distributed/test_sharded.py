@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyterrier as pt
 import pytest
 import sharded_pipelines as pipelines
+from safetensors.torch import load_file, save_file
+from tiny import byte_tokenizer, decoder
 
 pytest.importorskip("pyarrow", reason="runs over Parquet need pyarrow")
 
+from pyterrier_llmrank import HFModel, PointwiseLLM
 from pyterrier_llmrank.distributed import Progress, claims, read_costs, read_results, run_sharded
+from pyterrier_llmrank.distributed.identity import identity
 from pyterrier_llmrank.distributed.source import Source
 from pyterrier_llmrank.errors import ConfigurationError, InputError, ScoringError
 from pyterrier_llmrank.middleware.errors import StorageError
@@ -243,6 +249,78 @@ def test_a_folder_of_another_run_is_refused(change, message, source, tmp_path, m
     run_sharded(**run)
     with pytest.raises(ConfigurationError, match=message):
         run_sharded(**run | change)
+
+
+def applied(function):
+    return pt.apply.generic(function) >> pipelines.windows()
+
+
+def first(k):
+    return lambda frame: frame[frame["rank"] < k]
+
+
+class Odd:
+    """Something whose repr says nothing."""
+
+
+def held(thing, k):
+    return lambda frame: frame[frame["rank"] < k * len([thing])]
+
+
+@pytest.mark.parametrize(
+    ("begun", "resumed"),
+    [
+        (lambda frame: frame[frame["rank"] < 3], lambda frame: frame[frame["rank"] > 3]),
+        (first(3), first(4)),
+        (lambda frame: frame[frame["rank"] < 3], lambda frame: frame[frame["score"] < 3]),
+    ],
+)
+def test_another_function_in_a_pipeline_that_is_written_alike_is_refused(begun, resumed, source, tmp_path):
+    out = tmp_path / "out"
+    run_sharded(lambda: applied(begun), source, out, shard_size=5)
+    run_sharded(lambda: applied(begun), source, out, shard_size=5)
+    with pytest.raises(ConfigurationError, match=r"another pipeline that is written alike, .*the code of a function"):
+        run_sharded(lambda: applied(resumed), source, out, shard_size=5)
+
+
+def test_parts_that_do_not_say_what_they_are_do_not_stop_a_run(source, tmp_path):
+    for _ in range(2):
+        run_sharded(lambda: applied(held(Odd(), 3)), source, tmp_path / "out", shard_size=5)
+    with pytest.raises(ConfigurationError, match="written alike"):
+        run_sharded(lambda: applied(held(Odd(), 4)), source, tmp_path / "out", shard_size=5)
+
+
+@pytest.mark.parametrize("model", [str, partial(HFModel, device="cpu")], ids=["name", "model"])
+def test_weights_are_told_by_their_content(model, tmp_path):
+    def told(name):
+        return identity(PointwiseLLM(model(str(tmp_path / name)), depth=3) >> pipelines.windows())
+
+    decoder(tmp_path / "one", byte_tokenizer())
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    before = told("one")
+    assert before == told("copy")
+    weights = load_file(tmp_path / "one/model.safetensors")
+    save_file({name: -one for name, one in weights.items()}, tmp_path / "one/model.safetensors", {"format": "pt"})
+    assert before == told("copy") != told("one")
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(source, tmp_path):
+    run_sharded(pipelines.windows, source, tmp_path / "out", shard_size=5)
+    path = tmp_path / "out/_run/plan.json"
+    plan = json.loads(path.read_text())
+    del plan["identity"]
+    path.write_text(json.dumps(plan))
+    (tmp_path / "out/part-00001.parquet").unlink()
+    run_sharded(pipelines.windows, source, tmp_path / "out", shard_size=5)
+    pd.testing.assert_frame_equal(read_results(tmp_path / "out"), local(pipelines.windows, source))
+
+
+def test_the_same_pipeline_is_known_again_in_another_process():
+    script = "import sharded_pipelines as p; from pyterrier_llmrank.distributed.identity import identity; " + (
+        "print(identity(p.two_stages() >> p.pt.apply.doc_score(p.broken)))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], cwd=TESTS, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == identity(pipelines.two_stages() >> pt.apply.doc_score(pipelines.broken))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import sharded_pipelines as pipelines
 from pyterrier_llmrank import Rerank
 from pyterrier_llmrank.distributed import Distributed, read_results, run_sharded
 from pyterrier_llmrank.distributed.processes import environment, gpu_shares
-from pyterrier_llmrank.errors import ConfigurationError, MissingExtra, ScoringError
+from pyterrier_llmrank.errors import ConfigurationError, InputError, MissingExtra, ScoringError
 
 
 def candidates(queries=12, n=9, seed=0):
@@ -160,6 +160,14 @@ def test_a_query_that_kills_every_worker_ends_the_run(engine, ready):
         ScoringError, match=r"no worker is left, with the exit codes -9, -9|queries q3 to q3: its workers died 3 times"
     ):
         Distributed(partial(pipelines.killer, "q3"), workers=2, engine=engine, shard_size=1)(candidates())
+
+
+@pytest.mark.parametrize("values", [[1, "one"], ["one", 1], [{"a": 1}, "one"], [b"one", 1.5], [object(), object()]])
+def test_a_column_of_several_types_is_named(values):
+    pytest.importorskip("pyarrow", reason="workers pass Parquet on")
+    frame = candidates(1, 2).assign(note=pd.Series(values, dtype=object))
+    with pytest.raises(InputError, match=r"the column 'note' cannot travel to processes .*; give all its values one"):
+        Distributed(pipelines.windows, engine="processes")(frame)
 
 
 def test_a_factory_that_cannot_travel_is_refused():

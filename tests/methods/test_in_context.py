@@ -177,6 +177,10 @@ def test_judgments_that_tell_nothing_are_refused(ranker):
         ranker.fit(frame(), JUDGED[["qid", "docno"]])
     with pytest.raises(pt.validate.InputValidationError):
         ranker.fit(frame().drop(columns="text"), JUDGED)
+    with pytest.raises(InputError, match="no document of the validation results is relevant"):
+        ranker.fit(frame(), JUDGED, frame(), qrels([("q1", "d99")]))
+    with pytest.raises(InputError, match=r"labels must be numbers.*'good' of document"):
+        ranker.fit(frame(), JUDGED.assign(label="good"))
 
 
 # What the query looked at

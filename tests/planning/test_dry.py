@@ -13,11 +13,12 @@ from tiny import CHATML, byte_tokenizer, decoder, encoder_decoder, local
 from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import PromptTooLong
 from pyterrier_llmrank.middleware import Cached
+from pyterrier_llmrank.models import OpenAIModel, VLLMModel
 from pyterrier_llmrank.models.hf import loading
 from pyterrier_llmrank.models.hf.weightless import weightless
 from pyterrier_llmrank.planning.dry import Tally, dry
 from pyterrier_llmrank.planning.rulers import Estimate, ruler_of
-from pyterrier_llmrank.prompts import PairPrompt, YesNo
+from pyterrier_llmrank.prompts import ListPrompt, PairPrompt, YesNo
 from pyterrier_llmrank.scorers import BiEncoder, BothOrders, CrossEncoder, Ensemble, Prompted, QueryLikelihood
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyterrier_llmrank.errors.LLMRankWarning")
@@ -91,6 +92,23 @@ def test_loaded_weights_are_used_as_they_are(chat):
     model = local(chat)
     model.load()
     assert weightless(model) is model
+
+
+def test_a_named_tokenizer_counts_without_the_server_and_vllm_as_a_local_model(chat):
+    local_one = local(chat, max_length=2000)
+    told = {"tokenizer": chat, "max_length": 2000}
+    for model in (OpenAIModel("tiny", "http://127.0.0.1:9/v1", **told), VLLMModel(chat, max_length=2000)):
+        scorer, tally = Prompted(ListPrompt(), model), Tally()
+        exact = total(dry(Prompted(ListPrompt(), local_one), Tally()), questions(scorer))
+        assert total(dry(scorer, tally), questions(scorer)) == exact and tally.counted == {"tokenizer"}
+        assert ruler_of(model).context == 2000 and "_loaded" not in vars(model)
+
+
+def test_a_tokenizer_that_is_not_there_is_an_estimate(tmp_path):
+    (tmp_path / "empty").mkdir()
+    folder = str(tmp_path / "empty")
+    for model in (OpenAIModel("tiny", "http://127.0.0.1:9/v1", tokenizer=folder), VLLMModel(folder)):
+        assert isinstance(ruler_of(model), Estimate)
 
 
 def test_a_missing_tokenizer_is_an_estimate(tmp_path):

@@ -13,6 +13,7 @@ from fakes import PerfectScorer, UnreachableScorer
 from laws import LAWS
 from test_rerank import candidates
 
+from pyterrier_llmrank.adaptive import SlideGAR
 from pyterrier_llmrank.core import Cost, Evidence, Usage
 from pyterrier_llmrank.designs import all_pairs
 from pyterrier_llmrank.errors import ConfigurationError, InputError
@@ -195,6 +196,25 @@ def test_documents_that_do_not_fit_are_told_before_the_run():
     row = only(reranker, frame)
     reranker(frame)
     assert row["truncated_tokens"] == reranker.ledger.total.usage.truncated_tokens > 0
+
+
+def adaptive(scorer, frame, loaded):
+    """SlideGAR over three neighbours of each document, whose texts a loader adds."""
+    graph = {docno: [f"{docno}-{near}" for near in range(3)] for docno in frame["docno"]}
+    texts = pt.apply.generic(lambda frame: loaded.append(len(frame)) or frame.assign(text="a new one"))
+    return SlideGAR(scorer, graph, texts, budget=9, window=4, step=2)
+
+
+def test_slidegar_is_planned_and_not_asked():
+    model, loaded = Countable(), []
+    frame = passages()
+    slide = adaptive(Prompted(ListPrompt(), model), frame, loaded)
+    first, last, whole = plan(slide >> Rerank(Pointwise(), Prompted(YesNo(), model)), frame).to_dict(orient="records")
+    assert model.asked == [] and sum(loaded) > 0
+    assert first["reranker"].startswith("SlideGAR(") and not first["exact"] and np.isnan(first["calls_at_most"])
+    assert first["prompt_tokens"] > 0 and whole["calls"] == first["calls"] + last["calls"]
+    [alone, _] = plan(slide, frame).to_dict(orient="records")
+    assert alone["calls"] == first["calls"] and alone["docs"] == 9
 
 
 def test_no_model_is_loaded_or_asked():

@@ -177,6 +177,10 @@ def test_qrels_and_results_that_teach_nothing_are_refused(tmp_path, data):
         reranker.fit(frame, qrels.assign(label=1))
     with pytest.raises(InputError, match="no results to learn from"):
         reranker.fit(frame.head(0), qrels)
+    with pytest.raises(InputError, match="no document of the validation results is relevant; check that qids"):
+        reranker.fit(frame, qrels, frame, qrels.assign(qid="other"))
+    with pytest.raises(InputError, match=r"labels must be numbers.* none, the first is 'good'"):
+        reranker.fit(frame, qrels.assign(label="good"))
 
 
 def test_scores_and_features_stand_side_by_side(tmp_path, data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pyterrier as pt
 import pytest
+from cards import run_card
 from tiny import byte_tokenizer, decoder
 
 from pyterrier_llmrank import Heapsort, HFModel, ListPrompt, PairPrompt, Pointwise, PointwiseLLM, SetPrompt, YesNo
@@ -70,6 +71,23 @@ def test_another_pipeline_teaches_adapters_and_the_best_weights_are_kept(start, 
     assert ideal(student(candidates(topics(2, first=9))))
     measured = [row["measure"] for row in student.history if "measure" in row]
     assert measured[0] < 1 and max(measured) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options"),
+    [
+        (YES, {"max_doc_tokens": 30}),
+        (LETTERS, {"learns": "both", "strategy": SlidingWindow(3, 2)}),
+        (PairPrompt(template="{query}{first}{second}", labels=("Yes", "No"), raw=True), {"depth": 2}),
+    ],
+    ids=["yes-no", "first", "pairs"],
+)
+def test_the_code_of_the_card_ranks_as_the_student_does(start, tmp_path, monkeypatch, prompt, options):
+    student = DecoderStudent(tmp_path, start, prompt, training=Training(1, batch_size=2, device="cpu"), **options)
+    student.fit(candidates(topics()), labels(topics()))
+    reranker = run_card(tmp_path, monkeypatch)["reranker"]
+    assert reranker.strategy == student.strategy
+    pd.testing.assert_frame_equal(reranker(candidates(topics())), student(candidates(topics())))
 
 
 def test_the_strategy_is_that_of_the_prompt():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
+from cards import run_card
 from tiny_lists import WORDS, encoder
 
 from pyterrier_llmrank import CrossEncoder, OneShot, Pointwise, Rerank, SetEncoder
@@ -102,6 +103,64 @@ def test_the_measure_counts_the_queries_of_the_validation_results_alone(start, t
     student.fit(candidates(topics()), both, candidates(topics(2, first=50)))
     [found] = pt.Evaluate(student(candidates(topics(2, first=50))), labels(topics(2, first=50)), [NDCG]).values()
     assert found in [pytest.approx(row["measure"]) for row in student.history if "measure" in row]
+
+
+def numbered(frame):
+    """The frame with whole numbers for qids and docnos."""
+    numbers = {f"q{i}{word}": 10 * i + place for i in range(9) for place, word in enumerate(WORDS)}
+    return frame.assign(qid=frame["qid"].str[1:].astype(int), docno=frame["docno"].map(numbers))
+
+
+@pytest.mark.parametrize("texts", [(0, 0, 0, 0), (1, 1, 0, 0), (0, 1, 1, 0), (1, 0, 0, 1)])
+def test_qids_and_docnos_may_be_numbers_in_any_of_the_frames(start, tmp_path, texts):
+    told = [numbered(frame) for frame in (candidates(topics()), labels(topics())) * 2]
+    some = [one.astype({"qid": str, "docno": str}) if text else one for one, text in zip(told, texts, strict=True)]
+    student = made("cross-encoder", tmp_path, start, training=Training(1, device="cpu")).fit(*some)
+    plain = made("cross-encoder", tmp_path / "texts", start, training=Training(1, device="cpu"))
+    plain.fit(*[candidates(topics()), labels(topics())] * 2)
+    assert [row["measure"] for row in student.history if "measure" in row] == [
+        row["measure"] for row in plain.history if "measure" in row
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda frame: frame.assign(qid="other"), "none of the 12 validation results is judged; check that qids"),
+        (lambda frame: frame.assign(docno="other"), "none of the 12 validation results is judged"),
+        (lambda frame: frame.assign(label="good"), r"labels must be numbers.*12 of 12 are none, the first is 'good'"),
+        (lambda frame: frame.assign(label=frame["label"] / 2), r"nDCG@10 cannot be had .*integer"),
+        (lambda frame: frame.drop(columns="docno"), "missing: docno"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is_learnt(start, tmp_path, change, said):
+    student, teacher = made("cross-encoder", tmp_path, start), Counting()
+    frame, wrong = candidates(topics()), change(labels(topics()))
+    with pytest.raises(InputError, match=said):
+        student.fit(frame, labels(topics()), frame, wrong)
+    with pytest.raises(InputError, match=said):
+        student.distill(teacher, topics(), frame, wrong)
+    with pytest.raises(InputError, match=r"validation results need the columns \['text'\]"):
+        student.distill(teacher, topics(), frame.drop(columns="text"), labels(topics()))
+    assert not teacher.asked and not student.history and not (tmp_path / "config.json").exists()
+
+
+def test_whole_labels_may_be_written_as_floats_or_be_missing(start, tmp_path):
+    student = made("cross-encoder", tmp_path, start, training=Training(1, device="cpu"))
+    told = labels(topics()).assign(label=lambda frame: frame["label"].where(frame["label"] > 0))  # NaN: not judged
+    student.fit(candidates(topics()), told, candidates(topics()))
+    assert all(0 < row["measure"] <= 1 for row in student.history if "measure" in row)
+
+
+@each_kind
+@pytest.mark.parametrize("options", [{}, {"depth": 2, "num_results": 2}])
+def test_the_code_of_the_card_ranks_as_the_student_does(kind, options, start, tmp_path, monkeypatch):
+    if kind == "cross-encoder":
+        options = {**options, "max_length": 20, "reading": {"query_template": "{query}:"}}
+    student = made(kind, tmp_path, start, **options)
+    student.fit(candidates(topics()), labels(topics()))
+    reranker = run_card(tmp_path, monkeypatch)["reranker"]
+    pd.testing.assert_frame_equal(reranker(candidates(topics())), student(candidates(topics())))
 
 
 def test_nothing_trained_is_said_at_the_first_use(start, tmp_path):

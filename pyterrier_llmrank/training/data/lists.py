@@ -61,7 +61,8 @@ def training_lists(
     """
     column = {"rank": "docno"}.get(targets, targets)
     if qrels is not None:
-        frame = _labelled(frame, qrels)
+        _require(frame, ["qid", "docno"], targets)
+        frame = _labelled(frame, judgments(qrels))
     _require(frame, ["qid", "query", "docno", text_field, column], targets)
     order, _ = candidate_order(frame)
     frame = _once(frame.iloc[order])
@@ -79,6 +80,25 @@ def training_lists(
         qid = str(frame["qid"].iloc[start])
         lists.append(TrainingList(qid, query, tuple(docs[start:end]), tuple(wanted.tolist())))
     return lists
+
+
+def judgments(qrels: pd.DataFrame) -> pd.DataFrame:
+    """The columns qid, docno and label: qids and docnos as texts, labels as numbers; rows without a label are left out.
+
+    Raises:
+        InputError: A column is missing, or a label is no number.
+    """
+    if missing := {"qid", "docno", "label"} - {*qrels.columns}:
+        raise InputError(f"judgments need the columns qid, docno and label; missing: {', '.join(sorted(missing))}")
+    known = qrels.loc[qrels["label"].notna(), ["qid", "docno", "label"]].astype({"qid": str, "docno": str})
+    labels = pd.to_numeric(known["label"], errors="coerce")
+    if (lost := labels.isna()).any():
+        row = known[lost].iloc[0]
+        raise InputError(
+            f"labels must be numbers, higher is better; {int(lost.sum())} of {len(known)} are none, the first is "
+            f"{row['label']!r} of document {row['docno']!r} of query {row['qid']!r}"
+        )
+    return known.assign(label=labels)
 
 
 def informative(lists: Iterable[TrainingList]) -> list[TrainingList]:
@@ -125,10 +145,8 @@ def _require(frame: pd.DataFrame, columns: Sequence[str], targets: str) -> None:
 
 def _labelled(frame: pd.DataFrame, qrels: pd.DataFrame) -> pd.DataFrame:
     """The frame with the judgments' labels in place of its own; NaN where there is none."""
-    known = qrels[["qid", "docno", "label"]].drop_duplicates(["qid", "docno"], keep="last").astype({"qid": str})
-    return (
-        frame.drop(columns="label", errors="ignore").astype({"qid": str}).merge(known, on=["qid", "docno"], how="left")
-    )
+    frame = frame.drop(columns="label", errors="ignore").astype({"qid": str, "docno": str})
+    return frame.merge(qrels.drop_duplicates(["qid", "docno"], keep="last"), on=["qid", "docno"], how="left")
 
 
 def _once(frame: pd.DataFrame) -> pd.DataFrame:
