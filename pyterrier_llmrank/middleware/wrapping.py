@@ -47,6 +47,10 @@ class Request:
         """What each item is asked with."""
         return zip(*self.columns, *self.named.values(), strict=True)
 
+    def item(self, place: int) -> tuple[Any, ...]:
+        """What one of them is asked with."""
+        return tuple(column[place] for column in (*self.columns, *self.named.values()))
+
     def part(self, places: Sequence[int]) -> Request:
         """The same call of some of the items."""
         columns = tuple([column[place] for place in places] for column in self.columns)
@@ -84,6 +88,13 @@ def finished(error: BaseException, request: Request) -> dict[int, Any]:
 def carry(error: BaseException, request: Request, answers: Mapping[int, Any]) -> None:
     """Lets an exception carry the answers that ``request`` got before it failed."""
     error.finished = (request.columns[0], dict(answers))  # type: ignore[attr-defined]
+
+
+def bare(part: object) -> object:
+    """What is within all wrappers."""
+    while isinstance(part, Wrapping):
+        part = part.inner
+    return part
 
 
 @dataclass(frozen=True, repr=False)

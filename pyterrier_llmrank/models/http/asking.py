@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +11,7 @@ import numpy as np
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ModelError, PromptTooLong, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hearing import ear, telling
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.stopping import before_stop
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
@@ -64,8 +66,12 @@ class Asker(NamedTuple):
             return [await top_by_text(self.wire, *one) for one in chunk]
 
         asked = [self._labelled(prompt, names) for prompt, names in zip(prompts, labels, strict=True)]
-        answers, error = self.wire.each(ask, cut(asked, 1))
-        return settled([_choice([read], len(one[2])) for read, one in zip(answers, asked, strict=True)], answers, error)
+
+        def made(place: int, read: Read | None) -> ChoiceScores:
+            return _choice([read], len(asked[place][2]))
+
+        answers, error = self.wire.each(ask, cut(asked, 1), telling(made))
+        return settled([made(*one) for one in enumerate(answers)], answers, error)
 
     def continuation(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[TokenLogprobs]:
         """See ``OpenAIModel.continuation``."""
@@ -84,12 +90,12 @@ class Asker(NamedTuple):
             usages = costs(answer, [len(ids) for ids in chunk])
             return [(echoed(entry, ids), usage) for entry, ids, usage in zip(found, chunk, usages, strict=True)]
 
-        answers, error = self.wire.each(ask, cut(sides, self.many()))
-        read = [
-            TokenLogprobs(*((one[0][first:], one[1]) if one else (np.zeros(0), Usage(calls=1, failures=1))))
-            for one, first in zip(answers, firsts, strict=True)
-        ]
-        return settled(read, answers, error)
+        def made(place: int, read: tuple[Any, Usage] | None) -> TokenLogprobs:
+            told, usage = read or (np.zeros(0), Usage(calls=1, failures=1))
+            return TokenLogprobs(told[firsts[place] :], usage)
+
+        answers, error = self.wire.each(ask, cut(sides, self.many()), telling(made))
+        return settled([made(*one) for one in enumerate(answers)], answers, error)
 
     def generate(
         self,
@@ -111,7 +117,7 @@ class Asker(NamedTuple):
         asked = self._put(prompts, max_tokens)
         for place, (_, body, _) in enumerate(asked):
             body.update(drawn | ({"seed": seeds[place] % SEEDS} if sampling else {}))
-        answers, error = self.wire.each(ask, cut(asked, 1))
+        answers, error = self.wire.each(ask, cut(asked, 1), ear())
         nothing = Generation("", "length", Usage(calls=1, failures=1))
         return settled([one or nothing for one in answers], answers, error)
 
@@ -135,13 +141,23 @@ class Asker(NamedTuple):
         async def ask(chunk: Sequence[tuple[int, Job]]) -> list[Read]:
             return await by_id(self.wire, self.name, [job.ids for _, job in chunk], chunk[0][1].wanted)
 
-        answers, error = self.wire.each(ask, chunks)
-        reads: list[list[tuple[int, Read | None]]] = [[] for _ in prompts]
-        for (place, job), read in zip([one for chunk in chunks for one in chunk], answers, strict=True):
-            reads[place].append((len(job.ids), read))
-        ordered = [[read for _, read in sorted(own, key=lambda one: one[0])] for own in reads]
-        scores = [_choice(own, len(names)) for own, names in zip(ordered, labels, strict=True)]
-        return settled(scores, [None if None in own else own for own in ordered], error)
+        flat, hear = [one for chunk in chunks for one in chunk], ear()
+        reads: list[dict[int, Read]] = [{} for _ in prompts]  # by the length of what was read
+        sizes = Counter(place for place, _ in flat)
+
+        def made(place: int) -> ChoiceScores:
+            known = [read for _, read in sorted(reads[place].items())]
+            return _choice([*known, *[None] * (sizes[place] - len(known))], len(labels[place]))
+
+        def note(at: int, read: Read) -> None:
+            place, job = flat[at]
+            reads[place][len(job.ids)] = read
+            if hear and len(reads[place]) == sizes[place]:
+                hear(place, made(place))
+
+        _, error = self.wire.each(ask, chunks, note)
+        whole = [own if len(own) == sizes[place] else None for place, own in enumerate(reads)]
+        return settled([made(place) for place in range(len(prompts))], whole, error)
 
     def _labelled(self, prompt: Prompt, labels: Sequence[str]) -> tuple[str, dict[str, Any], list[str], int]:
         """A request for the likeliest tokens after a prompt, and the texts that the labels have there."""
