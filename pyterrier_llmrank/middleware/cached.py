@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -11,12 +11,14 @@ from typing import Any
 
 from pyterrier_llmrank._version import __version__
 from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.models.hearing import tells
 
 from .fingerprint import fingerprint
+from .keeping import Writing, timed
 from .keys import Spelling
 from .results import Result, complete, packed, unpacked
 from .store import FORMAT, Store, store
-from .wrapping import Request, Wrapping, carry, finished
+from .wrapping import Request, Wrapping, bare, carry, finished
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,15 +36,16 @@ class Cached(Wrapping):
     The same question twice in a call is asked once. A kept answer costs nothing: its usage has no calls and no tokens.
     Answers that failed, in whole or in part, are not kept. Neither are sampled ones without seeds.
 
-    Several processes may share the file; one that is killed loses what it was asking, and nothing else. Where a call
-    fails in the middle, what it got before is kept if the exception carries it (see ``finished``), and with ``chunk``
-    all chunks before.
+    Several processes may share the file; one that is killed loses what it was asking, and nothing else: around a model
+    behind a server, each answer is kept as it comes, within half a second; around others what was asked in chunks,
+    which are sized so that they take about ten seconds. Where a call fails in the middle, all chunks before are kept,
+    and of the last one what the exception carries (see ``finished``).
 
     Args:
         inner: A model or scorer, e.g. ``HFModel(name)`` or ``Prompted(YesNo(), model)``.
         path: A file; made if there is none.
-        chunk: Items asked at once; the answers of a chunk are kept before the next is asked. By default all of a call,
-            which batches best.
+        chunk: Items asked at once; the answers of a chunk are kept before the next is asked. By default all of a call
+            around a model behind a server; else a few hundred, and then what takes about ten seconds.
 
     Raises:
         ConfigurationError: ``inner`` is neither a model nor a scorer, or does not tell what its answers depend on;
@@ -104,11 +107,11 @@ class Cached(Wrapping):
         """What the inner one answers, by place; kept chunk by chunk, and where it fails in between."""
         super().load()
         fresh: dict[int, Result] = {}
-        for start in range(0, len(places), self.chunk or len(places)):
-            some = places[start : start + (self.chunk or len(places))]
+        for chunk in self._chunks(len(places)):
+            some = places[chunk]
             part = request.part(some)
             try:
-                answers = dict(enumerate(part.ask(self.inner)))
+                answers = dict(enumerate(self._told_soon(part, keys, some)))
             except Exception as error:
                 fresh |= self._keep(part, keys, some, finished(error, part))
                 carry(error, request, fresh)
@@ -116,12 +119,28 @@ class Cached(Wrapping):
             fresh |= self._keep(part, keys, some, answers)
         return fresh
 
+    def _chunks(self, n: int) -> Iterable[slice]:
+        """How much of ``n`` items is asked at once."""
+        if self.chunk is None:
+            return [slice(n)] if self._tells else timed(n, self.inner)
+        return [slice(start, start + self.chunk) for start in range(0, n, self.chunk)]
+
+    def _told_soon(self, part: Request, keys: Sequence[bytes], places: Sequence[int]) -> list[Result]:
+        """What the inner one answers; what it tells of before it is through is kept at once."""
+        if not self._tells:
+            return part.ask(self.inner)
+        with Writing(lambda answers: self._keep(part, keys, places, answers)):
+            return part.ask(self.inner)
+
+    @cached_property
+    def _tells(self) -> bool:
+        return tells(bare(self.inner))
+
     def _keep(
         self, part: Request, keys: Sequence[bytes], places: Sequence[int], answers: Mapping[int, Result]
     ) -> dict[int, Result]:
         """Writes those answers of a part that are complete; all of them, by their place in the whole."""
-        items = list(part.items())
-        kept = {keys[places[at]]: packed(answer) for at, answer in answers.items() if complete(answer, items[at])}
+        kept = {keys[places[at]]: packed(answer) for at, answer in answers.items() if complete(answer, part.item(at))}
         self._store.put(kept)
         return {places[at]: answer for at, answer in answers.items()}
 

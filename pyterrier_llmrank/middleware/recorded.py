@@ -29,8 +29,9 @@ class Recorded(Wrapping):
     values, document by document) and ``scores`` (null for no answer), and
     ``scorers.Replay.read(path, gives=scorer.gives)`` answers from the log. Around a model it holds ``primitive``,
     ``prompt`` (the chat turns), ``begins`` (of the answer) and ``raw``, the arguments, and ``answer``: the text, the
-    log-probability of each label, or those of the tokens. Either way it holds what ``Usage`` counts, and ``seconds``:
-    the answer's share, by tokens, of the time its call took.
+    log-probability of each label, or those of the tokens; ``Replay.read(path)`` is then a model that takes its place,
+    so that the whole pipeline runs again, without weights or server. Either way it holds what ``Usage`` counts, and
+    ``seconds``: the answer's share, by tokens, of the time its call took.
 
     A call adds its lines at once, in one write, so several processes may share a log. Answers that a failed call
     carries (see ``finished``) are recorded too.
@@ -119,7 +120,8 @@ def _answered(item: tuple[Any, ...], result: Result) -> dict[str, Any]:
         return {"answer": result.text, "finish": result.finish}
     if isinstance(result, ChoiceScores):
         labels = item[1]
-        return {
+        total = {} if np.isnan(result.log_total) else {"log_total": float(result.log_total)}
+        return total | {
             "answer": dict(zip(labels, _numbers(result.logprobs), strict=True)),
             "missing": [label for label, gone in zip(labels, result.missing, strict=True) if gone],
         }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.models.hearing import at, ear, heard
 
 from .errors import GaveUp
 from .wrapping import Request, Wrapping, carry, finished
@@ -70,10 +71,11 @@ class Retrying(Wrapping):
         while missing := [place for place in range(len(request)) if place not in done]:
             part = request.part(missing)
             try:
-                done |= zip(missing, part.ask(self.inner), strict=True)
+                with heard(at(missing, ear())):
+                    done |= zip(missing, part.ask(self.inner), strict=True)
             except Exception as error:
                 got = finished(error, part)
-                done |= {missing[at]: answer for at, answer in got.items()}
+                done |= {missing[place]: answer for place, answer in got.items()}
                 carry(error, request, done)
                 if not retryable(error):
                     raise

@@ -8,11 +8,9 @@ from typing import Any
 
 from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, brief
 from pyterrier_llmrank.errors import ConfigurationError, ScoringError
-from pyterrier_llmrank.models import ChoiceScores, Generation, Sampling, TokenLogprobs
+from pyterrier_llmrank.models import ChoiceScores, Generation, Sampling, TokenLogprobs, partial
 from pyterrier_llmrank.models.base import Primitive
 from pyterrier_llmrank.parts import is_model, is_scorer
-
-KINDS = {"choices": ChoiceScores, "continuation": TokenLogprobs, "generate": Generation}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +45,10 @@ class Request:
         """What each item is asked with."""
         return zip(*self.columns, *self.named.values(), strict=True)
 
+    def item(self, place: int) -> tuple[Any, ...]:
+        """What one of them is asked with."""
+        return tuple(column[place] for column in (*self.columns, *self.named.values()))
+
     def part(self, places: Sequence[int]) -> Request:
         """The same call of some of the items."""
         columns = tuple([column[place] for place in places] for column in self.columns)
@@ -72,18 +74,19 @@ def finished(error: BaseException, request: Request) -> dict[int, Any]:
     call's answers are taken for these), and its answers by place. A model may also raise a ``ModelError`` with a list
     ``partial``, one place per prompt.
     """
-    carried = getattr(error, "finished", None)
-    if isinstance(carried, tuple) and len(carried) == 2:
-        return dict(carried[1]) if carried[0] is request.columns[0] else {}
-    partial = getattr(error, "partial", None)
-    if request.primitive == "__call__" or not isinstance(partial, list) or len(partial) != len(request):
-        return {}  # a scorer's error tells of prompts, not of its questions
-    return {at: one for at, one in enumerate(partial) if isinstance(one, KINDS[request.primitive])}
+    return partial.finished(error, request.primitive, request.columns[0])
 
 
 def carry(error: BaseException, request: Request, answers: Mapping[int, Any]) -> None:
     """Lets an exception carry the answers that ``request`` got before it failed."""
-    error.finished = (request.columns[0], dict(answers))  # type: ignore[attr-defined]
+    partial.carry(error, request.columns[0], answers)
+
+
+def bare(part: object) -> object:
+    """What is within all wrappers."""
+    while isinstance(part, Wrapping):
+        part = part.inner
+    return part
 
 
 @dataclass(frozen=True, repr=False)

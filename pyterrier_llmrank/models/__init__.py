@@ -6,6 +6,7 @@ from .base import ChoiceScores, Generation, Model, Permutation, Sampling, TokenL
 from .hf import FusedModel, HFModel
 from .http import OpenAIModel
 from .named import as_model
+from .replayed import ReplayedModel
 from .vllm import VLLMModel
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Model",
     "OpenAIModel",
     "Permutation",
+    "ReplayedModel",
     "Sampling",
     "TokenLogprobs",
     "VLLMModel",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from pyterrier_llmrank.core import Answer, Group, Question, Scorer, Scores, Usage, silence
 from pyterrier_llmrank.errors import ConfigurationError
+from pyterrier_llmrank.models.partial import carrying, finished
 
 from .combining import Aggregate
 
@@ -66,11 +68,19 @@ def in_orders(
         for question, own in zip(questions, orders, strict=True)
         for order in own
     ]
-    replies = iter(scorer(copies))
-    return [
-        combined(len(q.docs), own, [next(replies) for _ in own], combine)
-        for q, own in zip(questions, orders, strict=True)
-    ]
+    ends = list(accumulate(map(len, orders)))
+    spans = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def made(at: int, replies: Mapping[int, Answer]) -> Answer:
+        return combined(len(questions[at].docs), orders[at], [replies[place] for place in spans[at]], combine)
+
+    def early(error: Exception) -> dict[int, Answer]:
+        told = finished(error, "__call__", copies)
+        return {at: made(at, told) for at, own in enumerate(spans) if all(place in told for place in own)}
+
+    with carrying(questions, early):
+        replies = dict(enumerate(scorer(copies)))
+    return [made(at, replies) for at in range(len(questions))]
 
 
 def combined(n: int, orders: Sequence[Group], answers: Sequence[Answer], combine: Aggregate) -> Answer:

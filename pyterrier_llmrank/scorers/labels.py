@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from pyterrier_llmrank.core import Prompt, Scores, Usage, silence
 from pyterrier_llmrank.errors import SeveralTokens, Unsupported
 from pyterrier_llmrank.models import ChoiceScores, Model
+from pyterrier_llmrank.models.partial import carrying, finished
 
 
 class Labelled(NamedTuple):
@@ -46,11 +48,18 @@ def read_labels(
         Unsupported: Logits are wanted of a model that does not tell them.
     """
     read: dict[int, Labelled] = {}
+
+    def early(own: Sequence[Prompt], places: Sequence[int], error: Exception) -> dict[int, Labelled]:
+        told = finished(error, "choices", own)
+        return read | {places[at]: _labelled(model, one, logits) for at, one in told.items()}
+
     for names in dict.fromkeys(labels):
         places = [place for place, own in enumerate(labels) if own == names]
         own = [prompts[place] for place in places]
         try:
-            scored = [_labelled(model, one, logits) for one in model.choices(own, [names] * len(own))]
+            with carrying(prompts, partial(early, own, places)):
+                told = model.choices(own, [names] * len(own))
+            scored = [_labelled(model, one, logits) for one in told]
         except SeveralTokens:
             if logits or "continuation" not in model.can:
                 raise

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import nlargest
 from typing import cast
 
+from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models import Permutation, Sampling
+from pyterrier_llmrank.models import Generation, Permutation, Sampling
 from pyterrier_llmrank.models.base import Primitive
+from pyterrier_llmrank.models.partial import carrying, finished
 from pyterrier_llmrank.prompts.base import ChoiceTemplate, Template, TextTemplate
 
+from .labels import Labelled
 from .limits import check_limits
 from .showing import SLACK, Item, Reply, Showing, drawing, replied
 
@@ -66,11 +70,16 @@ class Prompted(Showing):
 
     def _chosen(self, template: ChoiceTemplate, items: Sequence[Item]) -> list[Reply]:
         prompts, lost = self._fitted(template, items, [SLACK] * len(items))
-        read = self._labelled(template, prompts, items)
-        return [
-            replied(template.read(one.values, len(item.texts)), "ok", one.usage, gone)
-            for item, one, gone in zip(items, read, lost, strict=True)
-        ]
+
+        def made(place: int, one: Labelled) -> Reply:
+            return replied(template.read(one.values, len(items[place].texts)), "ok", one.usage, lost[place])
+
+        def early(error: Exception) -> dict[int, Reply]:
+            return {place: made(place, one) for place, one in finished(error, "", prompts).items()}
+
+        with carrying(items, early):
+            read = self._labelled(template, prompts, items)
+        return [made(*one) for one in enumerate(read)]
 
     def _written(self, template: TextTemplate, items: Sequence[Item]) -> list[Reply]:
         """Answers of equal length, or held to the same, are generated together."""
@@ -78,15 +87,26 @@ class Prompted(Showing):
         reserve = [rooms[len(item.texts)] for item in items]
         prompts, lost = self._fitted(template, items, reserve)
         replies: dict[int, Reply] = {}
+
+        def note(places: Sequence[int], written: Mapping[int, Generation]) -> dict[int, Reply]:
+            for at, generation in written.items():
+                place = places[at]
+                parsed = template.parse(generation.text, len(items[place].texts))
+                replies[place] = replied(*parsed, generation.usage, lost[place])
+            return replies
+
+        def early(own: Sequence[Prompt], places: Sequence[int], error: Exception) -> dict[int, Reply]:
+            return note(places, finished(error, "generate", own))
+
         kinds = [(room, _constraint(template, len(item.texts))) for room, item in zip(reserve, items, strict=True)]
         for max_tokens, constraint in dict.fromkeys(kinds):
             places = [place for place, kind in enumerate(kinds) if kind == (max_tokens, constraint)]
             more = drawing(self.sampling, self.seed, [items[place] for place in places])
             more |= {} if constraint is None else {"constraint": constraint}
-            written = self.model.generate([prompts[place] for place in places], max_tokens=max_tokens, **more)
-            for place, generation in zip(places, written, strict=True):
-                parsed = template.parse(generation.text, len(items[place].texts))
-                replies[place] = replied(*parsed, generation.usage, lost[place])
+            own = [prompts[place] for place in places]
+            with carrying(items, partial(early, own, places)):
+                written = self.model.generate(own, max_tokens=max_tokens, **more)
+            note(places, dict(enumerate(written)))
         return [replies[place] for place in range(len(items))]
 
     def _rooms(self, template: TextTemplate, sizes: set[int]) -> dict[int, int]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyterrier_llmrank.core import Answer, Evidence, Question, Usage, from_order
 from pyterrier_llmrank.errors import ConfigurationError, ReplayMiss
+from pyterrier_llmrank.models import Model, ReplayedModel
+from pyterrier_llmrank.models.replayed import is_of_model, log_of
 from pyterrier_llmrank.prompts import ListPrompt
 from pyterrier_llmrank.prompts.base import Parsed
 
@@ -26,7 +26,7 @@ class Replay:
     A record is a mapping with ``qid``, ``docnos`` (in the order shown) and one of: ``scores`` (one float per
     document, null for no answer), ``ranking`` (docnos, best first; those left out have no answer), or ``response``
     (what a model wrote, with identifiers from 1). ``prompt_tokens`` and ``output_tokens`` are taken over where they
-    are there.
+    are there. What ``Recorded`` wrote around a model is a model again, with ``Replay.read``.
 
     Args:
         name: What was recorded; two replays of the same name and evidence are equal.
@@ -52,19 +52,31 @@ class Replay:
             self._answers[str(record["qid"]), docnos] = self._answer(record, docnos)
 
     @classmethod
-    def read(cls, path: str | PathLike[str], *, gives: Evidence = Evidence.ORDER, legacy: bool = False) -> Replay:
-        """A log in a file of one JSON record per line.
+    def read(
+        cls,
+        path: str | PathLike[str],
+        *,
+        gives: Evidence = Evidence.ORDER,
+        legacy: bool = False,
+        model: Model | None = None,
+    ) -> Any:  # noqa: ANN401 - a scorer or a model, as the log says
+        """A log in a file of one JSON record per line; lines that were torn are left out, and counted in a warning.
+
+        Args:
+            path: What ``Recorded`` wrote, or another log of such records.
+            gives: What recorded scores tell.
+            legacy: Whether responses are read exactly as rank_llm does.
+            model: Where the log is a model's: that model, for its tokenizer (see ``ReplayedModel``).
+
+        Returns:
+            A ``Replay``; where the log is a model's, a ``ReplayedModel``, which takes the model's place.
 
         Raises:
-            ConfigurationError: A line is not JSON, or its record lacks what it must hold.
+            ConfigurationError: No line is JSON, or a record lacks what it must hold.
         """
-        records = []
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    records += [json.loads(line)] if line.strip() else []
-                except json.JSONDecodeError as error:
-                    raise ConfigurationError(f"line {number} of {path} is not JSON: {error}") from error
+        records = log_of(path)
+        if records and is_of_model(records[0]):
+            return ReplayedModel(str(path), records, model)
         return cls(str(path), records, gives, legacy)
 
     @property

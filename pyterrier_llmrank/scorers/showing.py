@@ -13,6 +13,7 @@ from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, Scores, U
 from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, Unsupported
 from pyterrier_llmrank.models import Model, Sampling
 from pyterrier_llmrank.models.base import Primitive
+from pyterrier_llmrank.models.partial import carrying, finished
 from pyterrier_llmrank.prompts.base import ChoiceTemplate, Status, Template
 from pyterrier_llmrank.prompts.demonstrations import plainly
 from pyterrier_llmrank.prompts.truncation import fit
@@ -104,7 +105,10 @@ class Showing:
         self._check_primitives()
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
-        """One answer per question; all prompts of all questions go to the model together."""
+        """One answer per question; all prompts of all questions go to the model together.
+
+        An exception carries the answers to questions whose prompts were all answered before it, as ``finished``.
+        """
         if not questions:
             return []
         alone = self.prompt.max_docs == 1
@@ -115,13 +119,17 @@ class Showing:
             for docs in groups:
                 texts = tuple(self.model.plain(doc.text) for doc in docs)
                 items.append(Item(query, texts, (question.qid, *(doc.docno for doc in docs))))
-        replies = iter(self._replies(plainly(self.prompt, self.model.plain), items))
-        answers = []
-        for question in questions:
-            own = [next(replies) for _ in (question.docs if alone else (question,))]
-            usage = sum((reply.usage for reply in own), Usage())
-            answers.append(Answer(np.concatenate([reply.scores for reply in own]), usage))
-        return answers
+        ends = np.cumsum([len(question.docs) if alone else 1 for question in questions]).tolist()
+        spans = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+        def early(error: Exception) -> dict[int, Answer]:
+            told = finished(error, "", items)
+            whole = {at: [told[place] for place in own if place in told] for at, own in enumerate(spans)}
+            return {at: _answer(own) for at, own in whole.items() if own and len(own) == len(spans[at])}
+
+        with carrying(questions, early):
+            replies = self._replies(plainly(self.prompt, self.model.plain), items)
+        return [_answer([replies[place] for place in own]) for own in spans]
 
     def _check_primitives(self) -> None:
         for primitive in self._primitives():
@@ -170,6 +178,12 @@ class Showing:
                 LLMRankWarning,
                 stacklevel=2,
             )
+
+
+def _answer(replies: Sequence[Reply]) -> Answer:
+    """About one question, from what came of its prompts."""
+    usage = sum((reply.usage for reply in replies), Usage())
+    return Answer(np.concatenate([reply.scores for reply in replies]), usage)
 
 
 def is_probed(model: object) -> bool:

@@ -14,7 +14,7 @@ from tiny import CHATML, byte_tokenizer, decoder, local
 from pyterrier_llmrank import Rerank
 from pyterrier_llmrank.core import Answer, Doc, Evidence, Message, Prompt, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ServerError
-from pyterrier_llmrank.middleware import Cached
+from pyterrier_llmrank.middleware import Cached, GaveUp, Retrying
 from pyterrier_llmrank.models import ChoiceScores, Sampling
 from pyterrier_llmrank.prompts import ListPrompt, YesNo
 from pyterrier_llmrank.scorers import BothOrders, Prompted, Shuffled
@@ -333,19 +333,49 @@ def test_answers_that_a_failure_carries_are_kept(path):
 
 def test_answers_carried_from_another_call_are_not_taken_for_these(path):
     """A scorer within asks copies of its own, whose places mean something else."""
+
+    @dataclass(frozen=True)
+    class Backwards:
+        scorer: object
+        gives, max_docs = Evidence.SCORE, None
+
+        def __call__(self, questions):
+            return self.scorer(questions[::-1])[::-1]
+
+    with pytest.raises(ConnectionError):
+        Cached(Backwards(Breaking("c", carries=True)), path)(LETTERS)
+    scorer = Breaking("")
+    Cached(Backwards(scorer), path)(LETTERS)
+    assert "".join(scorer.asked) == "fedcba"
+
+
+def test_questions_whose_orders_were_all_answered_before_a_failure_are_kept(path):
     with pytest.raises(ConnectionError):
         Cached(BothOrders(Breaking("c", carries=True)), path)(LETTERS)
     scorer = Breaking("")
     Cached(BothOrders(scorer), path)(LETTERS)
-    assert "".join(scorer.asked) == "aabbccddeeff"
+    assert "".join(scorer.asked) == "ccddeeff"
 
 
+def writes_two(number):
+    return f"[{1 + number % 2}] > [{2 - number % 2}]"
+
+
+@dataclass
 class Server(HashModel):
-    """Fails after two prompts, and says what it had."""
+    """Fails after some prompts, and says what it had."""
+
+    until: int = 2
 
     def generate(self, prompts, **more):
+        self.fail(super().generate(prompts[: self.until], **more), prompts)
+
+    def choices(self, prompts, labels):
+        self.fail(super().choices(prompts[: self.until], labels[: self.until]), prompts)
+
+    def fail(self, answers, prompts):
         error = ServerError("five failures in a row")
-        error.partial = [*super().generate(prompts[:2], **more), *[None] * len(prompts[2:])]
+        error.partial = [*answers, *[None] * len(prompts[self.until :])]
         raise error
 
 
@@ -374,12 +404,32 @@ def test_what_an_exception_holds_that_is_no_answer_is_not_taken_for_one(path, pa
     assert len(Cached(Odd(), path)._store) == 0
 
 
-def test_a_scorer_does_not_take_what_its_model_had_for_answers_of_its_own(path):
-    scorer = Prompted(ListPrompt(), Server(), max_tokens=9)
-    asked = [question(letter) for letter in "abcd"]
-    with pytest.raises(ServerError):
-        Cached(scorer, path)(asked)
-    assert len(Cached(scorer, path)._store) == 0
+def one_list(model):
+    return Prompted(ListPrompt("letters"), model)
+
+
+SCORERS = {  # and prompts of a question of two documents
+    "written": (lambda model: Prompted(ListPrompt(), model), 1),
+    "labels": (one_list, 1),
+    "each document by itself": (lambda model: Prompted(YesNo(), model), 2),
+    "both orders": (lambda model: BothOrders(one_list(model)), 2),
+    "shuffled": (lambda model: Shuffled(one_list(model), 2), 2),
+    "retried": (lambda model: Retrying(one_list(model), failures=1), 1),
+    "retried within": (lambda model: one_list(Retrying(model, failures=1)), 1),
+}
+
+
+@pytest.mark.parametrize(("build", "prompts"), SCORERS.values(), ids=SCORERS)
+def test_of_a_scorer_whose_model_fails_the_whole_questions_are_kept(build, prompts, path):
+    asked = [question(letter) for letter in "abcdef"]
+    failing = build(Server(writes_two, until=5))
+    with pytest.raises((ServerError, GaveUp)):
+        Cached(failing, path)(asked)
+    whole = 5 // prompts
+    assert len(Cached(failing, path)._store) == whole
+    again = Cached(Gone(failing), path)(asked[:whole])
+    for one, other in zip(again, build(HashModel(writes=writes_two))(asked), strict=False):
+        assert one.scores.tobytes() == other.scores.tobytes()
 
 
 def test_an_outer_cache_keeps_what_an_inner_one_had_finished(tmp_path):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from fake_models import HashModel
 from fakes import PerfectScorer
+from tiny import CHATML, byte_tokenizer, decoder, local
 
 from pyterrier_llmrank import Rerank
 from pyterrier_llmrank.core import Answer, Doc, Evidence, Message, Prompt, Question, Usage
+from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, ReplayMiss
 from pyterrier_llmrank.middleware import Cached, Recorded, StorageError
-from pyterrier_llmrank.models import Sampling
-from pyterrier_llmrank.prompts import ListPrompt
-from pyterrier_llmrank.scorers import Prompted, Replay
+from pyterrier_llmrank.models import ReplayedModel, Sampling
+from pyterrier_llmrank.parts import is_model
+from pyterrier_llmrank.prompts import LabelLogit, ListPrompt, YesNo
+from pyterrier_llmrank.scorers import Prompted, QueryLikelihood, Replay
 from pyterrier_llmrank.strategies import SlidingWindow
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyterrier_llmrank.errors.LLMRankWarning")
@@ -150,6 +154,86 @@ def test_what_came_from_a_cache_is_recorded_outside_of_it_only(path, tmp_path):
         scorer([question()])
     assert [line["calls"] for line in lines(inside)] == [1]
     assert [line["calls"] for line in lines(outside)] == [1, 0]
+
+
+MODELS = {
+    "labels": lambda model: Prompted(YesNo(), model),
+    "labels by logits": lambda model: Prompted(LabelLogit("Query: {query}\nDocument: {text}\nRelevant:", "Yes"), model),
+    "written": lambda model: Prompted(ListPrompt(), model),
+    "held": lambda model: Prompted(ListPrompt(decode="constrained"), model),
+    "drawn": lambda model: Prompted(ListPrompt(), model, max_tokens=12, sampling=Sampling(0.7), seed=3),
+    "read": lambda model: QueryLikelihood(model),
+}
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_a_recorded_model_is_replayed_in_its_place(build, path):
+    asked = [question(f"q{i}", "1234") for i in range(3)]
+    first = build(Recorded(HashModel(), path))(asked)
+    replay = Replay.read(path)
+    assert isinstance(replay, ReplayedModel) and is_model(replay)
+    for one, again in zip(first, build(replay)(asked), strict=True):
+        assert (again.scores.tobytes(), again.usage) == (one.scores.tobytes(), one.usage)
+
+
+def test_what_a_model_said_is_replayed_exactly(path):
+    model, prompts = Recorded(HashModel(), path), [asked("a"), asked("b", "So")]
+    calls = [
+        lambda one: one.choices(prompts, [("Yes", "No"), ("A", "B", "C")]),
+        lambda one: one.continuation(prompts, ["x", "yz"]),
+        lambda one: one.generate(prompts, max_tokens=9, stop=("]",)),
+        lambda one: one.generate(prompts, max_tokens=9, sampling=Sampling(0.5), seeds=[1, 2]),
+    ]
+    told = [call(model) for call in calls]
+    replay = pickle.loads(pickle.dumps(replace(Replay.read(path))))
+    assert repr([call(replay) for call in calls]) == repr(told)
+    assert replay.can == {"choices", "continuation", "generate"}
+
+
+def test_of_limits_the_same_is_replayed_and_else_the_last(path):
+    for limit in (3, 9):
+        Recorded(HashModel(), path).generate([asked("a")], max_tokens=limit)
+    replay = Replay.read(path)
+    assert [len(replay.generate([asked("a")], max_tokens=n)[0].text) for n in (3, 9, 5)] == [3, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda one: one.choices([asked("why not")], [("Yes", "No")]), "'why not'"),
+        (lambda one: one.choices([asked("why")], [("A", "B")]), r"\('A', 'B'\); it was with other arguments"),
+        (lambda one: one.generate([asked("why")], max_tokens=3), "'generate'"),
+    ],
+)
+def test_a_prompt_that_was_not_recorded_is_a_miss_that_names_it(ask, told, path):
+    Recorded(HashModel(), path).choices([asked("why")], [("Yes", "No")])
+    with pytest.raises(ReplayMiss, match=told):
+        ask(Replay.read(path))
+
+
+def test_a_replayed_model_shortens_documents_as_the_recorded_one_did(path, tmp_path):
+    model = local(decoder(tmp_path / "tiny", byte_tokenizer(chat=CHATML)))
+    questions = [question(texts=["the cat " * 200, "short"])]
+    [first] = Prompted(ListPrompt(), Recorded(model, path), max_tokens=8)(questions)
+    with pytest.raises(ReplayMiss, match="shortened, give the model"):
+        Prompted(ListPrompt(), Replay.read(path), max_tokens=8)(questions)
+    [again] = Prompted(ListPrompt(), Replay.read(path, model=model), max_tokens=8)(questions)
+    assert repr(again) == repr(first) and first.usage.truncated_tokens
+
+
+def test_a_log_of_a_model_that_is_mixed_with_another_is_refused(path):
+    Recorded(HashModel(), path).choices([asked("why")], [("Yes", "No")])
+    Recorded(PerfectScorer(), path)([question()])
+    with pytest.raises(ConfigurationError, match=r"record 2 of .* is not of a model"):
+        Replay.read(path)
+
+
+def test_a_log_that_went_on_after_a_torn_line_is_replayed(path):
+    path.write_text('{"qid": "q0", "doc')
+    Recorded(PerfectScorer(), path)([question()])
+    with pytest.warns(LLMRankWarning, match="1 of 2 lines"):
+        [again] = Replay.read(path)([question()])
+    assert again.scores.tolist() == [1.0, 2.0]
 
 
 def test_after_a_torn_line_the_log_goes_on_with_a_new_one(path):

@@ -11,7 +11,7 @@ import pytest
 
 from pyterrier_llmrank import Rerank
 from pyterrier_llmrank.core import Doc, Evidence, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError, ReplayMiss
+from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, ReplayMiss
 from pyterrier_llmrank.scorers import Replay
 from pyterrier_llmrank.strategies import OneShot
 
@@ -122,10 +122,20 @@ def test_a_file_holds_one_record_a_line(tmp_path):
     assert [len(answer.scores) for answer in replay([question(), question("é")])] == [3, 3]
 
 
-def test_a_line_that_is_no_json_is_refused_by_its_number(tmp_path):
+def test_torn_lines_are_left_out_with_one_warning_that_counts_them(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_text(json.dumps(record(scores=[1, 2, 3])) + '\n\n{"qid": "q1", "doc')
-    with pytest.raises(ConfigurationError, match=r"line 3 of .*log.jsonl is not JSON"):
+    whole = json.dumps(record(scores=[1, 2, 3]))
+    path.write_text(f'{{"qid": "q0", "doc\n{whole}\n\n{{"qid": "q1", "doc')
+    with pytest.warns(LLMRankWarning, match=r"2 of 3 lines of .*log.jsonl .* line 1") as warned:
+        replay = Replay.read(path)
+    assert replay([question()])[0].scores.tolist() == [1.0, 2.0, 3.0] and len(warned) == 1
+    assert warned[0].filename == __file__
+
+
+def test_a_file_without_any_json_is_refused_by_its_first_line(tmp_path):
+    path = tmp_path / "run.txt"
+    path.write_text("\nq1 Q0 d1 1 0.5 run\nq1 Q0 d2 2 0.4 run\n")
+    with pytest.raises(ConfigurationError, match=r"line 2 of .*run.txt is not JSON"):
         Replay.read(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ModelError, PromptTooLong, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hearing import ear, telling
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.stopping import before_stop
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
@@ -69,7 +71,11 @@ class Asker(NamedTuple):
             return await top_by_text(self.wire, *asked)
 
         asked = [self._labelled(prompt, names) for prompt, names in zip(prompts, labels, strict=True)]
-        (answers, error), lost = one_by_one(self.wire, ask, asked)
+
+        def made(place: int, read: Read) -> ChoiceScores:
+            return _choice([read], len(labels[place]))
+
+        (answers, error), lost = one_by_one(self.wire, ask, asked, telling(made))
         read = [_choice([one], len(names), cost) for one, names, cost in zip(answers, labels, lost, strict=True)]
         return settled(read, answers, error)
 
@@ -90,12 +96,12 @@ class Asker(NamedTuple):
             usages = costs(answer, [len(ids) for ids in chunk], Usage(output_tokens=len(chunk)))
             return [(echoed(entry, ids), usage) for entry, ids, usage in zip(found, chunk, usages, strict=True)]
 
-        answers, error = self.wire.each(ask, cut(sides, self.many()))
-        read = [
-            TokenLogprobs(*((one[0][first:], one[1]) if one else (np.zeros(0), NOTHING)))
-            for one, first in zip(answers, firsts, strict=True)
-        ]
-        return settled(read, answers, error)
+        def made(place: int, read: tuple[Any, Usage] | None) -> TokenLogprobs:
+            told, usage = read or (np.zeros(0), NOTHING)
+            return TokenLogprobs(told[firsts[place] :], usage)
+
+        answers, error = self.wire.each(ask, cut(sides, self.many()), telling(made))
+        return settled([made(*one) for one in enumerate(answers)], answers, error)
 
     def generate(
         self,
@@ -117,7 +123,7 @@ class Asker(NamedTuple):
         asked = self._put(prompts, max_tokens)
         for place, request in enumerate(asked):
             request.body.update(drawn | ({"seed": seeds[place] % SEEDS} if sampling else {}))
-        (answers, error), lost = one_by_one(self.wire, ask, asked)
+        (answers, error), lost = one_by_one(self.wire, ask, asked, ear())
         told = [one or Generation("", "length", cost) for one, cost in zip(answers, lost, strict=True)]
         return settled(told, answers, error)
 
@@ -141,13 +147,23 @@ class Asker(NamedTuple):
         async def ask(chunk: Sequence[tuple[int, Job]]) -> list[Read]:
             return await by_id(self.wire, self.name, [job.ids for _, job in chunk], chunk[0][1].wanted)
 
-        answers, error = self.wire.each(ask, chunks)
-        reads: list[list[tuple[int, Read | None]]] = [[] for _ in prompts]
-        for (place, job), read in zip([one for chunk in chunks for one in chunk], answers, strict=True):
-            reads[place].append((len(job.ids), read))
-        ordered = [[read for _, read in sorted(own, key=lambda one: one[0])] for own in reads]
-        scores = [_choice(own, len(names)) for own, names in zip(ordered, labels, strict=True)]
-        return settled(scores, [None if None in own else own for own in ordered], error)
+        flat, hear = [one for chunk in chunks for one in chunk], ear()
+        reads: list[dict[int, Read]] = [{} for _ in prompts]  # by the length of what was read
+        sizes = Counter(place for place, _ in flat)
+
+        def made(place: int) -> ChoiceScores:
+            known = [read for _, read in sorted(reads[place].items())]
+            return _choice([*known, *[None] * (sizes[place] - len(known))], len(labels[place]))
+
+        def note(at: int, read: Read) -> None:
+            place, job = flat[at]
+            reads[place][len(job.ids)] = read
+            if hear and len(reads[place]) == sizes[place]:
+                hear(place, made(place))
+
+        _, error = self.wire.each(ask, chunks, note)
+        whole = [own if len(own) == sizes[place] else None for place, own in enumerate(reads)]
+        return settled([made(place) for place in range(len(prompts))], whole, error)
 
     def _labelled(self, prompt: Prompt, labels: Sequence[str]) -> tuple[Request, list[str]]:
         """A request for the likeliest tokens after a prompt, and the texts that the labels have there."""
@@ -230,8 +246,10 @@ def check_fit(lengths: Iterable[int], reserve: int, context: int | None, address
         )
 
 
-def one_by_one(wire: Wire, ask: Callable[[A], Awaitable[R]], asked: Sequence[A]) -> tuple[Outcome[R], list[Usage]]:
-    """Asks for one answer a request; also what each costs that comes to nothing, a failure."""
+def one_by_one(
+    wire: Wire, ask: Callable[[A], Awaitable[R]], asked: Sequence[A], tell: Callable[[int, R], None] | None
+) -> tuple[Outcome[R], list[Usage]]:
+    """Asks for one answer a request (see ``Wire.each``); also what each costs that comes to nothing, a failure."""
     lost = [NOTHING] * len(asked)
 
     async def one(places: Sequence[int]) -> list[R]:
@@ -242,7 +260,7 @@ def one_by_one(wire: Wire, ask: Callable[[A], Awaitable[R]], asked: Sequence[A])
             lost[place] = replace(error.usage, calls=max(1, error.usage.calls), failures=1)
             raise
 
-    return wire.each(one, cut(range(len(asked)), 1)), lost
+    return wire.each(one, cut(range(len(asked)), 1), tell), lost
 
 
 def _choice(reads: Sequence[Read | None], n: int, lost: Usage = NOTHING) -> ChoiceScores:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import Unsupported
 from pyterrier_llmrank.models.base import Generation, Permutation
+from pyterrier_llmrank.models.hearing import ear
 from pyterrier_llmrank.models.hf.constraints import Path, Spelling, check_held, spellings
 from pyterrier_llmrank.models.hf.sampling import drawn_from, processors
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
@@ -49,7 +50,7 @@ def constrained(
     async def ask(asked: tuple[Rendered, Drawing]) -> Generation:
         return await chooser.answer(asked[0], held, asked[1])
 
-    (answers, error), lost = one_by_one(asker.wire, ask, list(zip(shown, drawings, strict=True)))
+    (answers, error), lost = one_by_one(asker.wire, ask, list(zip(shown, drawings, strict=True)), ear())
     return settled(
         [one or Generation("", "length", cost) for one, cost in zip(answers, lost, strict=True)], answers, error
     )
@@ -106,7 +107,7 @@ def _by_tokens(asker: Asker, by_id: ById, held: Permutation, jobs: Sequence[Job]
     async def ask(chunk: Sequence[Job]) -> list[Generation]:
         return await by_tokens(asker.wire, asker.name, by_id, held, chunk)
 
-    answers, error = asker.wire.each(ask, cut(jobs, asker.many()))
+    answers, error = asker.wire.each(ask, cut(jobs, asker.many()), ear())
     return settled([one or NOTHING for one in answers], answers, error)
 
 

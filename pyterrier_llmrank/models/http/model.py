@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ConfigurationError, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.hearing import overheard
 from pyterrier_llmrank.models.hf.constraints import check_held
 from pyterrier_llmrank.models.hf.replicas import pick
 from pyterrier_llmrank.models.hf.stopping import check_stops
@@ -80,6 +81,8 @@ class OpenAIModel(Remote):
     chat: bool | None = field(default=None, kw_only=True)
     thinking: bool = field(default=False, kw_only=True)
     max_length: int | None = field(default=None, kw_only=True)
+
+    tells: ClassVar[bool] = True  # of each answer as it comes (see ``hearing``)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,7 +224,7 @@ class OpenAIModel(Remote):
     def _shared(self, prompts: Sequence[Prompt], call: Callable[[OpenAIModel, list[int]], Sequence[A]]) -> list[A]:
         """One answer per prompt, of whichever server."""
         texts = ["\n".join(estimate.contents(prompt)) for prompt in prompts]
-        return self._fleet.ask(texts, call, lambda answer: bool(answer.usage.failures))
+        return self._fleet.ask(texts, overheard(call), lambda answer: bool(answer.usage.failures))
 
     @property
     def _facts(self) -> Facts:

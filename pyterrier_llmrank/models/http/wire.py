@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, TimeoutError
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import accumulate
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pyterrier_llmrank.errors import MissingExtra, ModelError
@@ -138,7 +139,12 @@ class Wire:
             raise failure
         return answer
 
-    def each(self, ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]], chunks: Sequence[Sequence[T]]) -> Outcome[R]:
+    def each(
+        self,
+        ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        chunks: Sequence[Sequence[T]],
+        tell: Callable[[int, R], None] | None = None,
+    ) -> Outcome[R]:
         """Asks about all items, chunk by chunk; waits for what is under way when it has to stop.
 
         A chunk that the server refuses is asked item by item. An item without an answer is None; too many requests in
@@ -147,18 +153,23 @@ class Wire:
         Args:
             ask: Answers a chunk, one answer per item.
             chunks: What to ask about; the answers come in one list, in the same order.
+            tell: Is told of each answer as it comes, by its place in that list.
         """
-        return run(self._each(ask, chunks)) if chunks else Outcome([], None)
+        return run(self._each(ask, chunks, tell)) if chunks else Outcome([], None)
 
     async def _each(
-        self, ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]], chunks: Sequence[Sequence[T]]
+        self,
+        ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        chunks: Sequence[Sequence[T]],
+        tell: Callable[[int, R], None] | None,
     ) -> Outcome[R]:
         found: list[Sequence[R | None]] = [[None] * len(chunk) for chunk in chunks]
+        firsts = [0, *accumulate(map(len, chunks))]
         turn: Iterator[int] = iter(range(len(chunks)))
 
         async def work() -> None:
             for place in turn:
-                found[place] = await self._settled(ask, chunks[place])
+                found[place] = await self._settled(ask, chunks[place], firsts[place], tell)
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self.limits.concurrency, len(chunks)))]
         try:
@@ -178,14 +189,21 @@ class Wire:
         return Outcome([one for chunk in found for one in chunk], next(iter(errors), None))  # type: ignore[arg-type]
 
     async def _settled(
-        self, ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]], chunk: Sequence[T]
+        self,
+        ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        chunk: Sequence[T],
+        first: int,
+        tell: Callable[[int, Any], None] | None,
     ) -> Sequence[R | None]:
         """Answers of a chunk; None for its items where it failed, unless too many did."""
         try:
             answers = await ask(chunk)
         except Failed as error:
             if error.refused and len(chunk) > 1:
-                return [one for item in chunk for one in await self._settled(ask, [item])]
+                alone: list[R | None] = []
+                for at, item in enumerate(chunk, first):
+                    alone += await self._settled(ask, [item], at, tell)
+                return alone
             self._failed += 1
             if self._failed >= self.limits.max_failures:
                 self._failed = 0
@@ -194,6 +212,9 @@ class Wire:
                 ) from None
             return [None] * len(chunk)
         self._failed = 0
+        if tell is not None:
+            for at, answer in enumerate(answers, first):
+                tell(at, answer)
         return answers
 
     async def _heed(self, response: Any) -> None:  # noqa: ANN401 - of the client's HTTP library
