@@ -46,7 +46,8 @@ class Rerank(Described):
         keep_only_selected: Whether only the documents that the scorer selected are returned: those that the strategy
             scored above 0, for prompts that select (DynamicRAG). Where the answer could not be read, all are.
         text_field: Column of the documents' text.
-        verbose: Whether to show a progress bar.
+        verbose: Whether to show a progress bar; the scorer is then asked 64 questions at a time, so that a text that
+            queries share may be read again.
         eager: Whether each query advances as soon as its own answers are back, in a thread of its own; the result is
             the same. By default where all models in ``scorer`` may be asked so: those behind a server.
 

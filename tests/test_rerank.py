@@ -13,7 +13,7 @@ from fake_models import HashModel
 from fakes import FirstBiasedScorer, PerfectScorer, SilentScorer, UnreachableScorer
 
 from pyterrier_llmrank.aggregates import additive
-from pyterrier_llmrank.core import Answer, Evidence, Usage, descending, from_order
+from pyterrier_llmrank.core import Answer, Evidence, Message, Prompt, Usage, descending, from_order
 from pyterrier_llmrank.costs import costs
 from pyterrier_llmrank.cutoff import FirstCandidates
 from pyterrier_llmrank.designs import all_pairs
@@ -604,7 +604,20 @@ def test_what_was_spent_within_a_round_that_failed_is_booked(tmp_path, kept):
     with pytest.raises(ScoringError):
         reranker(candidates(3, 6))
     assert reranker.ledger.total.usage.calls == 4 and reranker.ledger.total.usage.prompt_tokens > 0
-    assert reranker.ledger["q0"].usage.calls == (4 if kept == "scorer" else 0)  # of prompts it is not known whose
+    assert reranker.ledger["q0"].usage.calls == 4
+
+
+def test_of_prompts_it_is_not_known_whose_they_were():
+    class Lost(PerfectScorer):
+        def __call__(self, questions):
+            error = ServerError("the server went away")
+            error.partial = HashModel().choices([Prompt((Message("user", "a"),))] * 4, [("Yes", "No")] * 4)
+            raise error
+
+    reranker = Rerank(Pointwise(), Lost())
+    with pytest.raises(ScoringError):
+        reranker(candidates(3, 6))
+    assert reranker.ledger.total.usage.calls == 4 and reranker.ledger["q0"].usage.calls == 0
 
 
 def test_a_prompt_that_is_too_long_names_its_query():

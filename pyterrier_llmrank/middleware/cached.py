@@ -45,7 +45,7 @@ class Cached(Wrapping):
         inner: A model or scorer, e.g. ``HFModel(name)`` or ``Prompted(YesNo(), model)``.
         path: A file; made if there is none.
         chunk: Items asked at once; the answers of a chunk are kept before the next is asked. By default all of a call
-            around a model behind a server; else a few hundred, and then what takes about ten seconds.
+            around a model behind a server; else 64, and then what takes about ten seconds.
 
     Raises:
         ConfigurationError: ``inner`` is neither a model nor a scorer, or does not tell what its answers depend on;

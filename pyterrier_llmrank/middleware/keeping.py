@@ -15,8 +15,9 @@ from pyterrier_llmrank.parts import at_once
 from .errors import StorageError
 from .results import Result
 
-FIRST = 256  # items of a first chunk, whose speed is not known
-LEAST = 64  # items of any other, so that models that read many at once have enough
+LEAST = (
+    64  # items of a chunk, so that models that read many at once have enough; of a first one, whose speed is unknown
+)
 WAVES = 4  # as many requests, of a server, as it takes at once: less would leave it idle at every end
 GROWTH = 4  # a chunk has at most so many times the items of the one before
 SECONDS = 10.0  # that a chunk may take
@@ -24,9 +25,9 @@ SOON = 0.25  # seconds until an answer that was heard of is written
 
 
 def timed(n: int, inner: object) -> Iterator[slice]:
-    """``n`` items in chunks of about ``SECONDS`` each, at the speed of the one before; the first one has ``FIRST``."""
+    """``n`` items in chunks of about ``SECONDS`` each, at the speed of the one before; the first one has ``LEAST``."""
     least = max(LEAST, WAVES * at_once(inner)) if at_once(inner) > 1 else LEAST
-    start, size = 0, max(FIRST, least)
+    start, size = 0, least
     while start < n:
         began = time.perf_counter()
         yield slice(start, start + size)

@@ -22,8 +22,8 @@ class CrossEncoderStudent(Student):
 
     ::
 
-        student = CrossEncoderStudent("my-reranker", "sentence-transformers/all-MiniLM-L6-v2", max_length=256)
-        student.distill(bm25 % 30 >> PairwiseLLM() , topics)          # or
+        student = CrossEncoderStudent("my-reranker", "sentence-transformers/all-MiniLM-L6-v2", loss="rank_net")
+        student.distill(bm25 % 30 >> PairwiseLLM(), topics)          # or
         (bm25 % 30 >> student).fit(topics, qrels, valid_topics, valid_qrels)
         bm25 >> student
 
@@ -33,7 +33,8 @@ class CrossEncoderStudent(Student):
     Args:
         folder: Where the weights go, and are read from; those that are there already are used as they are.
         start: Folder or name of the weights to start from, see ``CrossEncoderLearner``.
-        loss: A name of ``training.losses``, or a function ``(scores, targets, mask) -> scalar``.
+        loss: A name of ``training.losses``, or a function ``(scores, targets, mask) -> scalar``; the default is for
+            labels, "rank_net" for what a teacher says, of which it reads the order alone.
         training: How long, how fast and how carefully.
         measure: What the best weights are chosen by, where there are validation results; higher is better.
         max_length: Tokens of query and document at most; the start's own limit by default.

@@ -35,7 +35,7 @@ class DecoderStudent(Student):
     Args:
         folder: Where the weights go, and are read from; those that are there already are used as they are.
         start: Folder or name of the weights to start from.
-        prompt: What is asked.
+        prompt: What is asked; ``YesNo()`` by default.
         loss: Of the labels' scores: a name of ``training.losses``, or a function ``(scores, targets, mask) -> scalar``.
         learns: "labels", "text" for a written order, "both" for FIRST; by default what the prompt asks for.
         strategy: Which groups are asked about; by default ``Pointwise()``, ``Heapsort(2)`` of pairs in both orders,

@@ -116,7 +116,7 @@ def of_server(folder, url):
 
 def of_model(folder):
     """Asks about all documents of all queries in one call."""
-    keeping.SECONDS, keeping.FIRST, keeping.LEAST = 0.1, 16, 4
+    keeping.SECONDS, keeping.LEAST = 0.1, 4
     model = Cached(SlowModel(folder=str(folder)), folder / "answers.sqlite")
     return Rerank(Pointwise(), Prompted(YesNo(), model))(candidates())
 

@@ -104,7 +104,7 @@ def scores(case, prompts, labels):
 def near(case, got, wanted):
     assert len(got) == len(wanted)
     for one, other in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(one, other, atol=case.tolerance, rtol=0)
+        np.testing.assert_allclose(one, other, atol=case.tolerance, rtol=1e-6)
 
 
 # What truncation knows of the tokenizer

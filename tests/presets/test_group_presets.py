@@ -218,7 +218,7 @@ def test_dynamic_rag_returns_what_is_needed_where_it_is_told_to():
 
 @pytest.mark.parametrize(("name", "can"), [("first", {"generate"}), ("setwise", {"generate"}), ("rank_k", {"choices"})])
 def test_a_model_that_lacks_what_the_format_needs_is_refused(name, can):
-    with pytest.raises(Unsupported, match=f"asks for '{'generate' if name == 'rank_k' else 'choices'}', which"):
+    with pytest.raises(Unsupported, match=f"asks for '{'generate' if name == 'rank_k' else 'choices'}'.*, which"):
         getattr(presets, name)(HashModel(can=frozenset(can)))
 
 

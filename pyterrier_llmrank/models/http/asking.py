@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,22 +18,18 @@ from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
 from . import estimate
 from .dialects import ById, Read, Request, top_by_text
-from .failures import Address, Failed, billed
+from .failures import Address, billed
+from .outcomes import NOTHING, one_by_one, settled
 from .probing import Facts
 from .proof import echo_body
 from .reading import costs, echoed, entries, written
 from .tokenizing import rendered, untokenized
-from .wire import Outcome, Wire, cut
-
-A = TypeVar("A")
-R = TypeVar("R")
-T = TypeVar("T")
+from .wire import Wire, cut
 
 PER_REQUEST = 64  # prompts
 STOPS = 4  # stop texts that servers take; all are looked for here
 SEEDS = 2**31  # that all servers take
 EMPTY = "an empty prompt leaves nothing for the model to read; give it a text"
-NOTHING = Usage(calls=1, failures=1)  # what no answer costs
 
 
 class Job(NamedTuple):
@@ -246,23 +241,6 @@ def check_fit(lengths: Iterable[int], reserve: int, context: int | None, address
         )
 
 
-def one_by_one(
-    wire: Wire, ask: Callable[[A], Awaitable[R]], asked: Sequence[A], tell: Callable[[int, R], None] | None
-) -> tuple[Outcome[R], list[Usage]]:
-    """Asks for one answer a request (see ``Wire.each``); also what each costs that comes to nothing, a failure."""
-    lost = [NOTHING] * len(asked)
-
-    async def one(places: Sequence[int]) -> list[R]:
-        [place] = places
-        try:
-            return [await ask(asked[place])]
-        except Failed as error:
-            lost[place] = replace(error.usage, calls=max(1, error.usage.calls), failures=1)
-            raise
-
-    return wire.each(one, cut(range(len(asked)), 1), tell), lost
-
-
 def _choice(reads: Sequence[Read | None], n: int, lost: Usage = NOTHING) -> ChoiceScores:
     """Scores of ``n`` labels from the last reading; those before it are of what all labels begin with."""
     told = [read for read in reads if read is not None]
@@ -272,11 +250,3 @@ def _choice(reads: Sequence[Read | None], n: int, lost: Usage = NOTHING) -> Choi
     common = sum(float(read.logprobs[0]) for read in told[:-1])
     unsure = any(read.missing.any() for read in told[:-1])
     return ChoiceScores(told[-1].logprobs + common, told[-1].missing | unsure, usage)
-
-
-def settled(answers: list[T], found: Sequence[object], error: ModelError | None) -> list[T]:
-    """The answers, or the error that ended the work, with those that were there before."""
-    if error is None:
-        return answers
-    error.partial = [answer if one is not None else None for answer, one in zip(answers, found, strict=True)]
-    raise error

@@ -23,10 +23,11 @@ from pyterrier_llmrank.models.hf.constraints import Path, Spelling, check_held, 
 from pyterrier_llmrank.models.hf.sampling import drawn_from, processors
 from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 
-from .asking import Asker, one_by_one, settled
+from .asking import Asker
 from .dialects import ById, Read
 from .failures import Failed
 from .guided import Chooser, Drawing
+from .outcomes import one_by_one, settled
 from .tokenizing import untokenized
 from .wire import Wire, cut
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pyterrier_llmrank.errors import InputError
+
 from .lists import Lists, average, differences, levels, log_shares, ordered, prepared, shares, sort_keys, spans
 
 
@@ -45,12 +47,17 @@ def softmax_cross_entropy(scores: Tensor, targets: Tensor, mask: Tensor | None =
         Mean over lists, in nats, a scalar; a list without a relevant document counts 0.
 
     Raises:
-        InputError: A target is NaN or infinite, or shapes differ.
+        InputError: A target is below 0 (the loss would have no lower bound), NaN or infinite, or shapes differ.
 
     Reference:
         Zhuang et al., 2022 (RankT5).
     """
     lists = prepared(scores, targets, mask)
+    if bool((lists.targets < 0).any()):
+        raise InputError(
+            "softmax_cross_entropy needs labels from 0 up, and some targets are below; for a teacher's scores take a "
+            "loss that reads their order or their differences, such as rank_net, kl_divergence or margin_mse"
+        )
     return average(-(lists.targets * log_shares(lists.scores, lists.mask)).sum(dim=1), lists.mask.any(dim=1))
 
 

@@ -46,6 +46,11 @@ def test_list_mle_is_the_probability_of_the_order():
     assert sum(math.exp(-losses.list_mle(SCORES, target)) for target in targets) == pytest.approx(1.0)
 
 
+def test_targets_below_zero_are_no_labels():
+    with pytest.raises(InputError, match=r"softmax_cross_entropy needs labels from 0 up.*rank_net"):
+        losses.softmax_cross_entropy(SCORES, torch.full_like(SCORES, -1.0))
+
+
 def test_list_mle_of_one_relevant_document_is_softmax_cross_entropy():
     targets = tensor([[0.0, 1.0, 0.0, 0.0]])
     torch.testing.assert_close(losses.list_mle(SCORES, targets), losses.softmax_cross_entropy(SCORES, targets))
