@@ -110,7 +110,7 @@ class Run:
             self.learner.save(self.path)
             report(self.path, self.history, self.training, {"learner": repr(self.learner), **about})
             (self.path / checkpoint.NAME).unlink(missing_ok=True)
-        self.workers.told(None)  # nobody reads the folder before it is whole
+        self.workers.all(None)  # nobody goes on before the folder is whole, or while another has to hear of it
         return Trained(self.step, self.history, self.best[1] if self.best else self.step)
 
     def _step(self, lists: list[TrainingList]) -> dict[str, float]:

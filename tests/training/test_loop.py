@@ -266,6 +266,7 @@ sys.path.insert(0, {tests!r})
 from test_loop import Bag, QUICK, Training, toy, train, weights
 learner = Bag()
 found = train(learner, toy(), {folder!r}, Training(**{{**QUICK.__dict__, "device": "cpu", "batch_size": 3}}))
+torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
 

@@ -202,6 +202,7 @@ learner = CrossEncoderLearner({start!r}, loss="mean_squared_error")
 training = Training({steps}, batch_size=2, learning_rate={rate}, device="cpu", checkpoint_every=3)
 train(learner, lists(), {folder!r}, training)
 if torch.distributed.is_initialized():
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 """
 
