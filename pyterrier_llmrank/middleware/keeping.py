@@ -15,9 +15,7 @@ from pyterrier_llmrank.parts import at_once
 from .errors import StorageError
 from .results import Result
 
-LEAST = (
-    64  # items of a chunk, so that models that read many at once have enough; of a first one, whose speed is unknown
-)
+LEAST = 64  # items of a chunk, so that models that read many at once have enough; and of the first one
 WAVES = 4  # as many requests, of a server, as it takes at once: less would leave it idle at every end
 GROWTH = 4  # a chunk has at most so many times the items of the one before
 SECONDS = 10.0  # that a chunk may take
@@ -26,7 +24,7 @@ SOON = 0.25  # seconds until an answer that was heard of is written
 
 def timed(n: int, inner: object) -> Iterator[slice]:
     """``n`` items in chunks of about ``SECONDS`` each, at the speed of the one before; the first one has ``LEAST``."""
-    least = max(LEAST, WAVES * at_once(inner)) if at_once(inner) > 1 else LEAST
+    least = max(LEAST, WAVES * at_once(inner))
     start, size = 0, least
     while start < n:
         began = time.perf_counter()

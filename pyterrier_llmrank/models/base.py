@@ -13,6 +13,7 @@ from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ConfigurationError
 
 Primitive = Literal["choices", "continuation", "generate", "constrained", "attention"]
+EMPTY = "an empty prompt leaves nothing for the model to read; give it a text"
 
 
 @dataclass(frozen=True, slots=True)

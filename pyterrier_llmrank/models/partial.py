@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeVar
 
 from .base import ChoiceScores, Generation, TokenLogprobs
+
+T = TypeVar("T")
 
 KINDS = {"choices": ChoiceScores, "continuation": TokenLogprobs, "generate": Generation}
 
@@ -45,3 +48,14 @@ def carrying(asked: object, made: Callable[[Exception], Mapping[int, Any]]) -> I
     except Exception as error:
         carry(error, asked, made(error))
         raise
+
+
+def spans(sizes: Iterable[int]) -> list[range]:
+    """The places of parts of so many items each, one behind the other."""
+    ends = list(accumulate(sizes))
+    return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def whole(told: Mapping[int, T], parts: Sequence[range]) -> dict[int, list[T]]:
+    """By their places, the parts of which every item was answered, with its answers."""
+    return {at: [told[place] for place in own] for at, own in enumerate(parts) if all(place in told for place in own)}

@@ -17,11 +17,10 @@ from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, ReplayM
 
 from .base import ChoiceScores, Generation, Model, Permutation, Primitive, Sampling, TokenLogprobs
 from .http import estimate
+from .partial import KINDS
 
 Key: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
-
-READ = ("choices", "continuation", "generate")
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class ReplayedModel:
         for number, record in enumerate(self.records, 1):
             if not is_of_model(record):
                 raise ConfigurationError(
-                    f"record {number} of {self.name} is not of a model: it needs primitive (one of {', '.join(READ)}), "
-                    "prompt and answer, as Recorded writes them around a model"
+                    f"record {number} of {self.name} is not of a model: it needs primitive (one of "
+                    f"{', '.join(KINDS)}), prompt and answer, as Recorded writes them around a model"
                 )
             key, limit = _asked(record)
             self._answers[(*key, limit)] = self._answers[key] = record
@@ -143,7 +142,7 @@ class ReplayedModel:
 
 def is_of_model(record: object) -> bool:
     """Whether it is a record that ``Recorded`` writes around a model."""
-    return isinstance(record, Mapping) and record.get("primitive") in READ and {"prompt", "answer"} <= record.keys()
+    return isinstance(record, Mapping) and record.get("primitive") in KINDS and {"prompt", "answer"} <= record.keys()
 
 
 def log_of(path: str | PathLike[str]) -> list[Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 
 from pyterrier_llmrank.core import Answer, Group, Question, Scorer, Scores, Usage, silence
 from pyterrier_llmrank.errors import ConfigurationError
-from pyterrier_llmrank.models.partial import carrying, finished
+from pyterrier_llmrank.models.partial import carrying, finished, spans, whole
 
 from .combining import Aggregate
 
@@ -68,19 +67,18 @@ def in_orders(
         for question, own in zip(questions, orders, strict=True)
         for order in own
     ]
-    ends = list(accumulate(map(len, orders)))
-    spans = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    own = spans(map(len, orders))
 
-    def made(at: int, replies: Mapping[int, Answer]) -> Answer:
-        return combined(len(questions[at].docs), orders[at], [replies[place] for place in spans[at]], combine)
+    def made(at: int, replies: Sequence[Answer]) -> Answer:
+        return combined(len(questions[at].docs), orders[at], replies, combine)
 
     def early(error: Exception) -> dict[int, Answer]:
-        told = finished(error, "__call__", copies)
-        return {at: made(at, told) for at, own in enumerate(spans) if all(place in told for place in own)}
+        told = whole(finished(error, "__call__", copies), own)
+        return {at: made(at, replies) for at, replies in told.items()}
 
     with carrying(questions, early):
-        replies = dict(enumerate(scorer(copies)))
-    return [made(at, replies) for at in range(len(questions))]
+        replies = scorer(copies)
+    return [made(at, [replies[place] for place in part]) for at, part in enumerate(own)]
 
 
 def combined(n: int, orders: Sequence[Group], answers: Sequence[Answer], combine: Aggregate) -> Answer:

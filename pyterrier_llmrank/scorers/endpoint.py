@@ -13,6 +13,7 @@ from pyterrier_llmrank.core import Answer, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
 from pyterrier_llmrank.models.http.failures import Failed
 from pyterrier_llmrank.models.http.loop import run
+from pyterrier_llmrank.models.http.outcomes import NOTHING
 from pyterrier_llmrank.models.http.remote import Remote
 from pyterrier_llmrank.models.http.wire import cut
 
@@ -157,7 +158,7 @@ class RerankEndpoint(Alone, Remote):
         if error:
             error.partial = answers
             raise error
-        return [one or (np.nan, Usage(calls=1, failures=1)) for one in answers]
+        return [one or (np.nan, NOTHING) for one in answers]
 
     async def _request(self, chunk: Pairs) -> Scored:
         """Score and cost of each pair of one query.

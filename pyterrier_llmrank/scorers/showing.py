@@ -13,7 +13,7 @@ from pyterrier_llmrank.core import Answer, Evidence, Prompt, Question, Scores, U
 from pyterrier_llmrank.errors import ConfigurationError, LLMRankWarning, Unsupported
 from pyterrier_llmrank.models import Model, Sampling
 from pyterrier_llmrank.models.base import Primitive
-from pyterrier_llmrank.models.partial import carrying, finished
+from pyterrier_llmrank.models.partial import carrying, finished, spans, whole
 from pyterrier_llmrank.prompts.base import ChoiceTemplate, Status, Template
 from pyterrier_llmrank.prompts.demonstrations import plainly
 from pyterrier_llmrank.prompts.truncation import fit
@@ -119,17 +119,15 @@ class Showing:
             for docs in groups:
                 texts = tuple(self.model.plain(doc.text) for doc in docs)
                 items.append(Item(query, texts, (question.qid, *(doc.docno for doc in docs))))
-        ends = np.cumsum([len(question.docs) if alone else 1 for question in questions]).tolist()
-        spans = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        own = spans(len(question.docs) if alone else 1 for question in questions)
 
         def early(error: Exception) -> dict[int, Answer]:
-            told = finished(error, "", items)
-            whole = {at: [told[place] for place in own if place in told] for at, own in enumerate(spans)}
-            return {at: _answer(own) for at, own in whole.items() if own and len(own) == len(spans[at])}
+            told = whole(finished(error, "", items), own)
+            return {at: _answer(replies) for at, replies in told.items() if replies}
 
         with carrying(questions, early):
             replies = self._replies(plainly(self.prompt, self.model.plain), items)
-        return [_answer([replies[place] for place in own]) for own in spans]
+        return [_answer([replies[place] for place in part]) for part in own]
 
     def _check_primitives(self) -> None:
         for primitive in self._primitives():

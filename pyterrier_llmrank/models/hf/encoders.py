@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -221,7 +220,7 @@ def read_batch(
     arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
     if inputs[0].types:
         arguments["token_type_ids"] = right_padded([one.types for one in inputs], 0, loaded.device)[0]
-    if "use_cache" in signature(loaded.network.forward).parameters:  # of keys that no later token will ask for
+    if loaded.may_keep_keys:  # which no later token will ask for
         arguments["use_cache"] = False
     with unpadded(loaded, mask, way.spot) if way.packed else nullcontext():
         return read(loaded.network(**arguments), mask)

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import ModelError, Unsupported
+from pyterrier_llmrank.models.base import EMPTY
 
 from .batching import Budget
 from .fusing import fused
 from .loaded import Loaded
-from .model import NOTHING, HFModel
+from .model import HFModel
 from .replicas import Work
 from .text import Rendered
 
@@ -66,7 +67,7 @@ class FusedModel(HFModel):
         rows = self._parts(prompts)
         for parts in rows:
             if not parts:
-                raise ModelError(NOTHING)
+                raise ModelError(EMPTY)
             for part in parts:
                 self._check_length(len(part))
         return rendered, [[*chain.from_iterable(parts)] for parts in rows]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from .apart import Host
@@ -56,6 +57,11 @@ class Loaded:
         hook = getattr(embeddings, "_hf_hook", None)  # accelerate's: weights may be elsewhere until they are needed
         device = getattr(hook, "execution_device", None)
         return self.network.device if device is None else torch.device(device)
+
+    @cached_property
+    def may_keep_keys(self) -> bool:
+        """Whether it keeps keys for tokens to come, unless it is told not to."""
+        return "use_cache" in signature(self.network.forward).parameters
 
     @property
     def known_ids(self) -> int:

@@ -10,7 +10,15 @@ import numpy as np
 
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.base import (
+    EMPTY,
+    ChoiceScores,
+    Generation,
+    Permutation,
+    Primitive,
+    Sampling,
+    TokenLogprobs,
+)
 
 from .attending import Attends
 from .constraints import check_held, spellings
@@ -22,8 +30,6 @@ from .sharing import Reading, read_all
 from .stopping import before_stop, check_stops
 from .text import Rendered, TextSide
 from .writing import Manner, end_tokens, write
-
-NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,7 +92,7 @@ class HFModel(Attends):
             side = start if self._text.encoder_decoder else row
             kept = side[: len(side) - tokens.dropped]
             if not kept:
-                raise ModelError(NOTHING)
+                raise ModelError(EMPTY)
             side = kept + tokens.shared
             common = [(place - 1, side[place]) for place in range(len(kept), len(side))]
             reads.append(self._read(row, side, common + [(len(side) - 1, token) for token in tokens.ids]))
@@ -115,7 +121,7 @@ class HFModel(Attends):
         for row, side, base in zip(ids, sides, bases, strict=True):
             first = common_prefix(base, side)
             if not first:
-                raise ModelError(NOTHING)
+                raise ModelError(EMPTY)
             wanted = [(place - 1, side[place]) for place in range(first, len(side))]
             reads.append(self._read(row, side, wanted))
         return [
@@ -223,7 +229,7 @@ class HFModel(Attends):
         ids = self._text.prompts(rendered)
         for row in ids:
             if not row:
-                raise ModelError(NOTHING)
+                raise ModelError(EMPTY)
             self._check_length(len(row), reserve)
         return rendered, ids
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyterrier_llmrank.core import Prompt, Usage
 from pyterrier_llmrank.errors import ModelError, PromptTooLong, Unsupported
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.base import EMPTY, ChoiceScores, Generation, Sampling, TokenLogprobs
 from pyterrier_llmrank.models.hearing import ear, telling
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
 from pyterrier_llmrank.models.hf.stopping import before_stop
@@ -19,7 +19,7 @@ from pyterrier_llmrank.models.hf.text import Rendered, TextSide
 from . import estimate
 from .dialects import ById, Read, Request, top_by_text
 from .failures import Address, billed
-from .outcomes import NOTHING, one_by_one, settled
+from .outcomes import NOTHING, one_by_one, settled, texts_one_by_one
 from .probing import Facts
 from .proof import echo_body
 from .reading import costs, echoed, entries, written
@@ -29,7 +29,6 @@ from .wire import Wire, cut
 PER_REQUEST = 64  # prompts
 STOPS = 4  # stop texts that servers take; all are looked for here
 SEEDS = 2**31  # that all servers take
-EMPTY = "an empty prompt leaves nothing for the model to read; give it a text"
 
 
 class Job(NamedTuple):
@@ -118,9 +117,7 @@ class Asker(NamedTuple):
         asked = self._put(prompts, max_tokens)
         for place, request in enumerate(asked):
             request.body.update(drawn | ({"seed": seeds[place] % SEEDS} if sampling else {}))
-        (answers, error), lost = one_by_one(self.wire, ask, asked, ear())
-        told = [one or Generation("", "length", cost) for one, cost in zip(answers, lost, strict=True)]
-        return settled(told, answers, error)
+        return texts_one_by_one(self.wire, ask, asked)
 
     def _by_id(
         self, text: TextSide, by_id: ById, prompts: Sequence[Prompt], labels: Sequence[Sequence[str]]

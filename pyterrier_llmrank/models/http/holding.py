@@ -27,7 +27,7 @@ from .asking import Asker
 from .dialects import ById, Read
 from .failures import Failed
 from .guided import Chooser, Drawing
-from .outcomes import one_by_one, settled
+from .outcomes import NOTHING, settled, texts_one_by_one
 from .tokenizing import untokenized
 from .wire import Wire, cut
 
@@ -51,13 +51,7 @@ def constrained(
     async def ask(asked: tuple[Rendered, Drawing]) -> Generation:
         return await chooser.answer(asked[0], held, asked[1])
 
-    (answers, error), lost = one_by_one(asker.wire, ask, list(zip(shown, drawings, strict=True)), ear())
-    return settled(
-        [one or Generation("", "length", cost) for one, cost in zip(answers, lost, strict=True)], answers, error
-    )
-
-
-NOTHING = Generation("", "length", Usage(calls=1, failures=1))
+    return texts_one_by_one(asker.wire, ask, list(zip(shown, drawings, strict=True)))
 
 
 class Job(NamedTuple):
@@ -109,7 +103,7 @@ def _by_tokens(asker: Asker, by_id: ById, held: Permutation, jobs: Sequence[Job]
         return await by_tokens(asker.wire, asker.name, by_id, held, chunk)
 
     answers, error = asker.wire.each(ask, cut(jobs, asker.many()), ear())
-    return settled([one or NOTHING for one in answers], answers, error)
+    return settled([one or Generation("", "length", NOTHING) for one in answers], answers, error)
 
 
 async def by_tokens(wire: Wire, name: str, by_id: ById, held: Permutation, jobs: Sequence[Job]) -> list[Generation]:

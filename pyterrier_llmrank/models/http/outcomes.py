@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from pyterrier_llmrank.core import Usage
 from pyterrier_llmrank.errors import ModelError
+from pyterrier_llmrank.models.base import Generation
+from pyterrier_llmrank.models.hearing import ear
 
 from .failures import Failed
 from .wire import Outcome, Wire, cut
@@ -34,6 +36,13 @@ def one_by_one(
             raise
 
     return wire.each(one, cut(range(len(asked)), 1), tell), lost
+
+
+def texts_one_by_one(wire: Wire, ask: Callable[[A], Awaitable[Generation]], asked: Sequence[A]) -> list[Generation]:
+    """What is written for each, one a request; nothing where that failed. Who hears of answers hears of them."""
+    (answers, error), lost = one_by_one(wire, ask, asked, ear())
+    told = [one or Generation("", "length", cost) for one, cost in zip(answers, lost, strict=True)]
+    return settled(told, answers, error)
 
 
 def settled(answers: list[T], found: Sequence[object], error: ModelError | None) -> list[T]:

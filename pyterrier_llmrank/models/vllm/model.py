@@ -12,7 +12,15 @@ import numpy as np
 
 from pyterrier_llmrank.core import Prompt, brief
 from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
-from pyterrier_llmrank.models.base import ChoiceScores, Generation, Permutation, Primitive, Sampling, TokenLogprobs
+from pyterrier_llmrank.models.base import (
+    EMPTY,
+    ChoiceScores,
+    Generation,
+    Permutation,
+    Primitive,
+    Sampling,
+    TokenLogprobs,
+)
 from pyterrier_llmrank.models.hf.constraints import check_held, spellings
 from pyterrier_llmrank.models.hf.loading import Checkpoint
 from pyterrier_llmrank.models.hf.prefixes import common_prefix
@@ -26,7 +34,6 @@ from .options import check_options
 from .reading import Read, read_along, read_next
 from .writing import manners, written
 
-NOTHING = "an empty prompt leaves nothing for the model to read; give it a text"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -152,7 +159,7 @@ class VLLMModel:
             tokens = self._text.labels(one, names)
             kept = row[: len(row) - tokens.dropped]
             if not kept:
-                raise ModelError(NOTHING)
+                raise ModelError(EMPTY)
             reads.append(Read(self._fitting(kept + tokens.shared), len(kept), tokens.ids))
         return [
             ChoiceScores(logprobs, np.zeros(len(logprobs), dtype=bool), usage)
@@ -172,7 +179,7 @@ class VLLMModel:
         sides = self._text.prompts(rendered, [one.glue + text for one, text in zip(rendered, texts, strict=True)])
         starts = [common_prefix(row, self._fitting(side)) for row, side in zip(ids, sides, strict=True)]
         if not all(starts):
-            raise ModelError(NOTHING)
+            raise ModelError(EMPTY)
         return [TokenLogprobs(logprobs, usage) for logprobs, usage in read_along(self._loaded, sides, starts)]
 
     def generate(
@@ -214,7 +221,7 @@ class VLLMModel:
         rendered = [self._text.render(prompt) for prompt in prompts]
         ids = self._text.prompts(rendered)
         if not all(ids):
-            raise ModelError(NOTHING)
+            raise ModelError(EMPTY)
         return rendered, [self._fitting(row, reserve) for row in ids]
 
     def _fitting(self, ids: list[int], reserve: int = 1) -> list[int]:
