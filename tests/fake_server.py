@@ -266,6 +266,8 @@ class Writing(VLLM):
 
     context: int = 512
     ends: frozenset = frozenset()
+    penalty: float = 1.0  # of tokens that were there before, unless a request says otherwise
+    penalised: str = "repetition_penalty"
 
     def on_models(self, body):
         return 200, {"data": [{"id": "tiny", "max_model_len": self.context}]}
@@ -279,7 +281,9 @@ class Writing(VLLM):
     def entry(self, place, ids, body, chat):
         new, draws = [], np.random.default_rng(body.get("seed"))
         while len(new) < body["max_tokens"] and not self.ends.intersection(new):
-            new.append(self.following(self.model.logprobs([*ids, *new]), body, draws))
+            told = self.model.logprobs([*ids, *new]).copy()
+            told[[*ids, *new]] *= body.get(self.penalised, self.penalty)
+            new.append(self.following(told, body, draws))
         text = self.model.tokenizer.decode(new, skip_special_tokens=True)
         finish = "stop" if self.ends.intersection(new) else "length"
         return super().entry(place, ids, body, chat) | {"text": text, "finish_reason": finish, "tokens": len(new)}

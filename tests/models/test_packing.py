@@ -166,6 +166,31 @@ def test_no_more_prompts_than_a_trial_takes_are_not_worth_one(llama):
     assert sum(one.usage.cached_tokens for one in scored) == len(byte_tokenizer()("the cat and the")["input_ids"])
 
 
+def test_one_long_prompt_is_worth_a_trial_of_its_end(tmp_path):
+    folder = saved(tmp_path, byte_tokenizer(), transformers.LlamaConfig(**settings(byte_tokenizer())))
+    model, text, widths = local(folder), "ab" * 256, []
+    model._loaded.network.register_forward_pre_hook(
+        lambda _, __, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    [scored] = model.choices([ask(text[:511], raw=True)], [LABELS])
+    assert model._loaded.packs == {} and widths == [511]
+    [scored] = model.choices([ask(text, raw=True)], [LABELS])
+    assert model._loaded.packs == {(False, "ends"): True, (False, None): True}
+    assert max(widths[1:-1]) < 2 * sharing.TRIED + 10 and widths[-1] == len(text)
+    np.testing.assert_allclose(scored.logprobs, [oracle(folder, text, label) for label in LABELS], atol=1e-4)
+
+
+def test_a_trial_takes_all_that_is_read(tmp_path, monkeypatch):
+    """Also where it is more than the end of a prompt."""
+    model, seen = local(saved(tmp_path, byte_tokenizer(), transformers.LlamaConfig(**settings(byte_tokenizer())))), []
+    right = sharing.read_plainly
+    monkeypatch.setattr(sharing, "read_plainly", lambda _, reads, budget: seen.extend(reads) or right(_, reads, budget))
+    model.continuation([ask("ab" * 100, raw=True)] * 4, ["c" * 100, "d" * 90, "c" * 10, "e"])
+    assert [len(read.wanted) for read in seen] == [100, 100, 1]
+    assert [read.positions[0] for read in seen] == [0, 0, sharing.TRIED - 1 - 1]
+    assert [len(read.ids) for read in seen] == [101, 101, sharing.TRIED]
+
+
 def test_scores_that_would_be_off_are_noticed(llama, monkeypatch, caplog):
     model = local(llama)
     model._loaded.packs.clear()

@@ -46,7 +46,7 @@ def way_of(
         spot: What alone is read of the last layer; None for all tokens.
         least: Inputs that are worth a trial: fewer are run in ways that were tried before.
     """
-    beyond = loaded.window is not None and max(lengths, default=0) > loaded.window
+    beyond = exceed(loaded, lengths)
     for way in dict.fromkeys([Way(True, spot), Way(True)]):
         known = loaded.packs.get((beyond, None)) is not False and loaded.packs.get((beyond, way.spot))
         if known is None and len(lengths) >= least:
@@ -55,6 +55,11 @@ def way_of(
             loaded.packs[beyond, None] = True
             return way
     return Way(packed=False)
+
+
+def exceed(loaded: Loaded, lengths: Sequence[int]) -> bool:
+    """Whether inputs are longer than what the network's nearest-sighted layer can see."""
+    return loaded.window is not None and max(lengths, default=0) > loaded.window
 
 
 def _exact(loaded: Loaded, way: Way, difference: Callable[[Way], float]) -> bool:

@@ -51,14 +51,14 @@ class FusedModel(HFModel):
         """Tokens of each prompt, all of its messages together."""
         return [sum(map(len, parts)) for parts in self._parts(prompts)]
 
-    def _spread(self, sequences: Sequence[Sequence[int]], work: Work[R]) -> list[R]:
+    def _spread(self, sequences: Sequence[Sequence[int]], work: Work[R], reserve: int = 0) -> list[R]:
         """As every local model does it, with the encoder reading messages apart."""
 
         def apart(on: Loaded, budget: Budget, places: list[int]) -> Sequence[R]:
             with fused(on):
                 return work(on, budget, places)
 
-        return super()._spread(sequences, apart)
+        return super()._spread(sequences, apart, reserve)
 
     def _ready(self, prompts: Sequence[Prompt], reserve: int = 0) -> tuple[list[Rendered], list[list[int]]]:
         """Prompts as text and as ids, no message of them longer than the context allows."""

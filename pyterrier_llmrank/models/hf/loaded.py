@@ -10,6 +10,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from .apart import Host
+from .reach import reach_of
 from .trimming import Spot
 
 if TYPE_CHECKING:
@@ -96,6 +97,17 @@ class Loaded:
         names = ("sliding_window", "attention_chunk_size")
         found = [getattr(config, name, None) for config in self.configs for name in names]
         return min((size for size in found if isinstance(size, int)), default=None)
+
+    @cached_property
+    def reach(self) -> int | None:
+        """Tokens up to which positions are turned as in its first training; None where all are turned alike."""
+        return min((found for found in map(reach_of, self.configs) if found is not None), default=None)
+
+    @cached_property
+    def rotary(self) -> list[torch.nn.Module]:
+        """Modules that turn positions in one way within its reach and in another beyond it."""
+        found = [part for part in self.network.modules() if hasattr(part, "inv_freq")]
+        return [part for part in found if reach_of(getattr(part, "config", None)) is not None]
 
     @cached_property
     def _position_embeddings(self) -> list[Any]:

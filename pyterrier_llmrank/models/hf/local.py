@@ -133,9 +133,9 @@ class Local:
             replicas.append(Replica(load(self._of, own), replace(self._budget)))
         return replicas
 
-    def _spread(self, sequences: Sequence[Sequence[int]], work: Work[R]) -> list[R]:
+    def _spread(self, sequences: Sequence[Sequence[int]], work: Work[R], reserve: int = 0) -> list[R]:
         """What ``work`` makes of each sequence of token ids, on whichever replica is free (see ``spread``)."""
-        return spread(self._replicas, sequences, work)
+        return spread(self._replicas, sequences, work, reserve)
 
     @property
     def context(self) -> int | None:

@@ -161,7 +161,9 @@ class HFModel(Attends):
         if constraint is not None:
             return self._held(rendered, ids, starts, manner, constraint)
         written = self._spread(
-            ids, lambda on, budget, some: write(on, pick(ids, some), pick(starts, some), budget, manner.of(some))
+            ids,
+            lambda on, budget, some: write(on, pick(ids, some), pick(starts, some), budget, manner.of(some)),
+            max_tokens,
         )
         ends = end_tokens(self._loaded)
         answers = []
@@ -190,6 +192,7 @@ class HFModel(Attends):
             lambda on, budget, some: write_held(
                 on, pick(ids, some), pick(starts, some), budget, manner.of(some), pick(own, some)
             ),
+            manner.max_tokens,
         )
         return [
             Generation(permutation.text(one.named), "stop", Usage(1, len(row), one.cached, len(one.tokens)))

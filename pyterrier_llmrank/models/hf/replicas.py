@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from .batching import Budget
 from .loading import Loaded
+from .reach import by_reach, reaching
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Replica(NamedTuple):
     budget: Budget
 
 
-def spread(replicas: Sequence[Replica], sequences: Sequence[Sequence[int]], work: Work[R]) -> list[R]:
+def spread(replicas: Sequence[Replica], sequences: Sequence[Sequence[int]], work: Work[R], reserve: int = 0) -> list[R]:
     """What ``work`` makes of each sequence, on whichever replica is free; each runs in a thread of its own.
 
     Sequences that begin alike stay together, so that what they share is computed once. Where something goes wrong,
@@ -36,9 +37,11 @@ def spread(replicas: Sequence[Replica], sequences: Sequence[Sequence[int]], work
         replicas: At least one; with only one, everything runs in this thread.
         sequences: Token ids of the items.
         work: Runs some of them.
+        reserve: Tokens that each may grow by.
     """
+    lengths = [len(sequence) + reserve for sequence in sequences]
     if len(replicas) == 1:
-        return list(_run(replicas[0], work, [*range(len(sequences))]))
+        return _run(replicas[0], work, [*range(len(sequences))], lengths)
     turn = iter(_pieces(sequences, len(replicas), replicas[0].budget.tokens))
     lock, results = threading.Lock(), dict[int, R]()
 
@@ -49,7 +52,7 @@ def spread(replicas: Sequence[Replica], sequences: Sequence[Sequence[int]], work
     def run(replica: Replica) -> None:
         try:
             while piece := take():
-                results.update(zip(piece, _run(replica, work, piece), strict=True))
+                results.update(zip(piece, _run(replica, work, piece, lengths), strict=True))
         except BaseException:
             while take():
                 pass
@@ -71,12 +74,14 @@ def pick(rows: Sequence[T], places: Sequence[int]) -> list[T]:
     return [rows[place] for place in places]
 
 
-def _run(replica: Replica, work: Work[R], places: list[int]) -> Sequence[R]:
+def _run(replica: Replica, work: Work[R], places: list[int], lengths: Sequence[int]) -> list[R]:
     """What one replica makes of some items, alone on its network."""
-    if not places:
-        return []
+    found: dict[int, R] = {}
     with replica.loaded.held():
-        return work(*replica, places)
+        for beyond, some in by_reach(replica.loaded, places, lengths).items():
+            with reaching(replica.loaded, beyond=beyond):
+                found.update(zip(some, work(*replica, some), strict=True))
+    return [found[place] for place in places]
 
 
 def _pieces(sequences: Sequence[Sequence[int]], n: int, batch: int) -> list[list[int]]:

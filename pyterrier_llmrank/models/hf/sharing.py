@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batching import Budget
-from .exactness import Way, way_of
+from .exactness import PROBES, Way, exceed, way_of
 from .loading import Loaded
 from .packing import read_packed
 from .reading import Read, read_plainly
 from .trimming import Spot
 
 STEPS = 8  # of a decoder for each input, over which keys and values of the input are cheaper than to do without
+TRIED = 64  # tokens of a prompt, its last ones, that a trial takes
+LONG = 8 * TRIED  # of one that is worth a trial by itself
 
 
 class Reading(NamedTuple):
@@ -39,7 +41,10 @@ def read_all(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Read
     chosen = [reads[item] for item in asked]
     lengths = [len(read.ids) for read in chosen]
     spot = _spot(chosen, both_sides=loaded.network.config.is_encoder_decoder) if chosen else None
-    way = way_of(loaded, lengths, lambda way: _difference(loaded, chosen, budget, way), spot)
+    whole = exceed(loaded, lengths)  # what a layer does not see has to be there
+    least = 1 if max(lengths, default=0) >= LONG and not whole else PROBES + 1
+    probe = _probe(chosen, whole=whole)
+    way = way_of(loaded, lengths, lambda way: _difference(loaded, probe, budget, way), spot, least)
     if way.packed:
         found = read_packed(loaded, chosen, budget, way.spot)
     else:
@@ -63,14 +68,29 @@ def _spot(reads: Sequence[Read], *, both_sides: bool) -> Spot | None:
     return "ends" if 2 * read <= tokens else None
 
 
-def _difference(loaded: Loaded, reads: Sequence[Read], budget: Budget, way: Way) -> float:
-    """The largest difference of a way from the plain one, over three prompts: the longest, itself again, and another.
+def _probe(reads: Sequence[Read], *, whole: bool) -> list[Read]:
+    """Three prompts, or their ends: the longest, itself again, and another.
 
     The one that occurs twice has all it can in common with itself, the other may have anything.
     """
-    longest = max(reads, key=lambda read: len(read.ids))
-    other = min(reads, key=lambda read: len(read.ids))
-    probe = [longest, longest, other]
+    by_length = sorted(reads, key=lambda read: len(read.ids))
+    chosen = [by_length[-1], by_length[-1], by_length[0]] if reads else []
+    return chosen if whole else [_end(read) for read in chosen]
+
+
+def _end(read: Read) -> Read:
+    """The end of a prompt, with all that is read of it."""
+    start = len(read.ids) - TRIED
+    if not read.decoder:
+        start = min(start, *read.positions)
+    if start <= 0:
+        return read
+    wanted = read.wanted if read.decoder else [(position - start, token) for position, token in read.wanted]
+    return Read(read.ids[start:], read.decoder, wanted)
+
+
+def _difference(loaded: Loaded, probe: Sequence[Read], budget: Budget, way: Way) -> float:
+    """The largest difference of a way from the plain one, over some prompts."""
     found = read_packed(loaded, probe, budget, way.spot)
     pairs = zip(found, read_plainly(loaded, probe, budget), strict=True)
     return float(np.max([np.abs(one[0] - plain[0]).max() for (one, _), plain in pairs]))  # or not a number

@@ -194,7 +194,8 @@ class Asker(NamedTuple):
         return Request("/chat/completions", body, tokens + max_tokens, most)
 
     def _plain(self, prompt: str | list[int], tokens: int, most: Usage) -> Request:
-        body = {"model": self.name, "prompt": prompt, "max_tokens": most.output_tokens, "temperature": 0}
+        limit = {"max_tokens": most.output_tokens, "temperature": 0}
+        body = {"model": self.name, "prompt": prompt, **self.facts.fields, **limit}
         return Request("/completions", body, tokens + most.output_tokens, most)
 
     async def _written(self, request: Request, stop: Sequence[str]) -> Generation:

@@ -68,11 +68,13 @@ class Chooser(NamedTuple):
         wire: The server.
         guide: How it is told what to write.
         text: Makes token ids; None for a server that takes texts.
+        fields: Of every request.
     """
 
     wire: Wire
     guide: Guide
     text: TextSide | None
+    fields: Mapping[str, Any]
 
     async def answer(self, prompt: Rendered, held: Permutation, drawing: Drawing) -> Generation:
         """One answer, each of whose items is written out of those that are left.
@@ -98,7 +100,8 @@ class Chooser(NamedTuple):
     ) -> tuple[int, Usage]:
         """Which of the options follows the answer so far."""
         shown = self.text.prompts([prompt], [answer])[0] if self.text else prompt.text + answer
-        body = {"model": self.wire.address.model, "prompt": shown, **self.guide.choosing(options), **manner}
+        asked = {"model": self.wire.address.model, "prompt": shown}
+        body = {**asked, **self.fields, **self.guide.choosing(options), **manner}
         length = len(shown) if self.text else len(prompt.text.encode()) + len(answer.encode())
         said = await self.wire.post("/completions", body, tokens=length + body["max_tokens"])
         read = length if self.text else len(estimate.ends(prompt.text + answer))

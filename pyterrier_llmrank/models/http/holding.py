@@ -46,7 +46,7 @@ def constrained(
     assert guide is not None, "a server that was not seen to choose"
     side = untokenized()
     shown = asker.ready(text, prompts, max_tokens)[0] if text else [side.render(prompt) for prompt in prompts]
-    chooser = Chooser(asker.wire, guide, text)
+    chooser = Chooser(asker.wire, guide, text, asker.facts.fields)
 
     async def ask(asked: tuple[Rendered, Drawing]) -> Generation:
         return await chooser.answer(asked[0], held, asked[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pyterrier_llmrank.errors import AccessDenied, ConfigurationError, ModelNotFound, ServerError
@@ -22,6 +23,7 @@ from .wire import Wire
 
 TOPS = (100, 20, 5)  # likeliest tokens that servers tell at most
 NOBODY = "no-model-has-this-name"
+EVEN = {"repetition_penalty": 1.0, "repeat_penalty": 1.0, "min_p": 0.0}  # servers have other defaults, as models' own
 UNLIKELY = ("zq zq 7", "zq qz 3")  # texts that no model writes by itself
 
 
@@ -51,6 +53,7 @@ class Facts(NamedTuple):
         top: Likeliest tokens that it tells after a chat; 0 where it tells none.
         raw: The same after a text without a chat template; None where it takes no such text.
         guide: How it is made to write one of several texts, after a text; None where it cannot be, or need not.
+        fields: Of every request to go on from a text.
     """
 
     context: int | None
@@ -63,6 +66,7 @@ class Facts(NamedTuple):
     top: int
     raw: int | None
     guide: Guide | None = None
+    fields: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def can(self) -> frozenset[Primitive]:
@@ -116,13 +120,14 @@ def _facts(trial: Trial, local: TextSide | None, chat: bool | None, thinking: bo
     text = local
     if tokenizer and (tokenizer.chat_template or manner is None):
         text = TextSide(tokenizer, encoder_decoder=False, chat=chat, thinking=thinking)  # type: ignore[arg-type]
+    fields = {} if raw is None else _fields(trial)
     proof = Proof(trial, text) if text and raw is not None else None
     if proof is None or not proof.holds:
         guide = None if raw is None else _guide(trial)
-        return Facts(context, None, tokenizer, None, False, False, manner, _top(trial, manner), raw, guide)
+        return Facts(context, None, tokenizer, None, False, False, manner, _top(trial, manner), raw, guide, fields)
     by_id = proof.dialect(vocabulary)
     top, guide = (_top(trial, manner), _guide(trial)) if by_id is None else (0, None)
-    return Facts(context, text, tokenizer, by_id, proof.many(), proof.echo(), manner, top, raw, guide)
+    return Facts(context, text, tokenizer, by_id, proof.many(), proof.echo(), manner, top, raw, guide, fields)
 
 
 def agreed(told: Sequence[tuple[str, Facts]]) -> Facts:
@@ -140,14 +145,21 @@ def agreed(told: Sequence[tuple[str, Facts]]) -> Facts:
                 "asked; use servers of one kind"
             )
     every = [facts for _, facts in told]
+    chats = [own.chat for own in every if own.chat is not None]
     return first._replace(
         context=min((own.context for own in every if own.context is not None), default=None),
         echo=all(own.echo for own in every),
         top=min(own.top for own in every),
         raw=None if any(own.raw is None for own in every) else min(own.raw or 0 for own in every),
-        chat=None if any(own.chat is None for own in every) else first.chat,
+        chat=chats[0]._replace(fields=_common(chats)) if len(chats) == len(every) else None,
         guide=first.guide if all(own.guide == first.guide for own in every) else None,
+        fields=_common(every),
     )
+
+
+def _common(told: Sequence[Manner | Facts]) -> dict[str, Any]:
+    """The fields that all of them take."""
+    return {name: value for name, value in told[0].fields.items() if all(name in one.fields for one in told)}
 
 
 def _listed(trial: Trial) -> tuple[int | None, int | None]:
@@ -193,7 +205,8 @@ def _takes_any_name(trial: Trial) -> bool:
 def _manner(trial: Trial, thinking: bool) -> Manner | None:
     """The most that chats may say without being refused; None where there are none."""
     template = {"chat_template_kwargs": {"enable_thinking": thinking}}
-    for fields in ({"temperature": 0, **template}, {"temperature": 0}, {}):
+    for more in (EVEN | template, template, EVEN, {}, None):
+        fields = {} if more is None else {"temperature": 0, **more}
         for limit, room in LIMITS.items():
             if trial.chat({**fields, limit: room}) is not None:
                 return Manner(fields, limit)
@@ -220,6 +233,12 @@ def _raw(trial: Trial) -> int | None:
         if _tells(answer):
             return top
     return 0 if answered or trial.entry("/completions", body) is not None else None
+
+
+def _fields(trial: Trial) -> dict[str, Any]:
+    """The most that requests to go on from a text may say."""
+    body = {"model": trial.name, "prompt": QUESTIONS[0], "max_tokens": 1, "temperature": 0, **EVEN}
+    return {} if trial.entry("/completions", body) is None else EVEN
 
 
 def _guide(trial: Trial) -> Guide | None:

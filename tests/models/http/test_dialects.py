@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fake_server import VLLM, Hosted, LlamaServer, Mute, Server, SGLang
+from fake_server import VLLM, Hosted, LlamaServer, Mute, Server, SGLang, Writing
 from tiny import ask
 
 from pyterrier_llmrank.errors import LabelError, ServerError, SeveralTokens, Unsupported
@@ -230,6 +230,37 @@ def test_a_server_that_fails_where_it_should_refuse_is_asked_for_what_it_can(lan
         model = OpenAIModel("tiny", server.url, retries=1)
         assert model.can == {"choices", "generate"} and model._facts.top == 5
         assert dict(model._facts.chat.fields) == {"temperature": 0}
+
+
+@pytest.mark.parametrize("name", ["repetition_penalty", "repeat_penalty"])
+@pytest.mark.parametrize("here", [True, False], ids=["token ids", "chats and texts"])
+def test_nothing_is_held_against_an_answer_that_repeats_itself(serve, language, tokenizer, name, here):
+    """An order is full of brackets; llama-cpp-python holds 1.1 against them, vLLM what the checkpoint says."""
+
+    class Reading(Writing):
+        on_tokenize = on_detokenize = None
+
+    def asked(server):
+        model = OpenAIModel("tiny", server.url, tokenizer=tokenizer if here else None)
+        return [one.text for one in model.generate([*PROMPTS, *RAW], max_tokens=8)]
+
+    even, uneven = (serve(Reading(language, penalty=penalty, penalised=name)) for penalty in (1.0, 2.0))
+    body = {"prompt": RAW[0].messages[0].content, "max_tokens": 8}
+    said = [server.answer("/v1/completions", body)[1]["choices"][0]["text"] for server in (even, uneven)]
+    assert said[0] != said[1]
+    assert asked(even) == asked(uneven)
+
+
+def test_a_server_that_refuses_what_it_does_not_know_is_told_no_more_than_it_takes(serve, language):
+    class Strict(Writing):
+        def __call__(self, path, body):
+            if body and {"repeat_penalty", "chat_template_kwargs"} & body.keys():
+                return 422, {"error": {"message": "extra fields are not permitted"}}
+            return super().__call__(path, body)
+
+    model = OpenAIModel("tiny", serve(Strict(language)).url, chat=True)
+    assert dict(model._facts.chat.fields) == {"temperature": 0} and not model._facts.fields
+    assert len(model.generate([*PROMPTS, *RAW], max_tokens=3)) == len(PROMPTS) + len(RAW)
 
 
 def _same(facts, healthy):

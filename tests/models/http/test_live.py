@@ -11,10 +11,12 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import CHATML, ask, byte_tokenizer, decoder, local
+import transformers
+from tiny import CHATML, ask, byte_tokenizer, decoder, local, saved, settings
 
 from pyterrier_llmrank.errors import ModelNotFound, Unsupported
 from pyterrier_llmrank.models import OpenAIModel, Permutation, Sampling
@@ -26,6 +28,8 @@ RAW = [ask(f"the cat {i}", raw=True) for i in range(5)]
 LABELS = ("Yes", "No", "A")
 HELD = [Permutation(tuple(f"[{i}]" for i in range(1, 13))), Permutation(tuple("CDEFG"), length=3)]
 VLLM = os.environ.get("VLLM_PYTHON", "")  # the interpreter of an environment that has vLLM
+LLAMA = os.environ.get("LLAMA_PYTHON", "")  # of one that has llama-cpp-python[server], and gguf
+LLAMA_SERVER = os.environ.get("LLAMA_SERVER", "")  # the program that llama.cpp builds
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def checkpoint(tmp_path_factory):
 
 
 @contextmanager
-def running(command, folder, port):
+def running(command, folder, port, ready="/health"):
     """A server, once it answers; its last words where it does not."""
     log = folder / "server.log"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
@@ -47,7 +51,7 @@ def running(command, folder, port):
             if process.poll() is not None:
                 pytest.fail(f"the server does not start: {log.read_text()[-600:]}")
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{ready}", timeout=1).close()
                 break
             except OSError:
                 time.sleep(0.1)
@@ -87,6 +91,40 @@ def vllm(checkpoint, tmp_path_factory):
     command += ["--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]
     command += ["--served-model-name", "tiny", "--chat-template", f"{checkpoint}/chat_template.jinja"]
     with running(command, tmp_path_factory.mktemp("log"), port) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory):
+    """The folder of a tiny chat model that llama.cpp knows, and the same as it reads it."""
+    if not LLAMA:
+        pytest.skip("LLAMA_PYTHON does not name the interpreter of an environment with llama-cpp-python[server] and gguf")
+    folder, tokenizer = tmp_path_factory.mktemp("grouped"), byte_tokenizer(chat=CHATML)
+    sizes = settings(tokenizer, hidden_size=64, max_position_embeddings=2048)
+    saved(folder, tokenizer, transformers.Qwen3Config(**sizes, head_dim=64))
+    path = folder / "tiny.gguf"
+    subprocess.run([LLAMA, Path(__file__).parents[2] / "to_gguf.py", folder, path], check=True)
+    return str(folder), str(path)
+
+
+@pytest.fixture(scope="module")
+def llama_cpp_python(grouped, tmp_path_factory):
+    """A server that tells the likeliest tokens by their texts, and holds repeating against answers if it is let."""
+    port = free_port()
+    command = [LLAMA, "-m", "llama_cpp.server", "--model", grouped[1], "--model_alias", "tiny", "--n_ctx", "1024"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--logits_all", "true", "--type_k", "0", "--type_v", "0"]
+    with running(command, tmp_path_factory.mktemp("log"), port, "/v1/models") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def llama_server(grouped, tmp_path_factory):
+    """A server that tells all tokens by their ids."""
+    if not LLAMA_SERVER:
+        pytest.skip("LLAMA_SERVER does not name llama.cpp's llama-server")
+    port = free_port()
+    command = [LLAMA_SERVER, "-m", grouped[1], "-a", "tiny", "-c", "4096", "-np", "4", "-ctk", "f32", "-ctv", "f32"]
+    with running([*command, "--host", "127.0.0.1", "--port", str(port)], tmp_path_factory.mktemp("log"), port) as url:
         yield url
 
 
@@ -149,3 +187,48 @@ def test_vllm_orders_as_the_local_model_does(vllm, checkpoint, held):
     key = (checkpoint, None, False)
     chooser._wire.known[key] = served._facts._replace(by_id=None, guide=GUIDES[0])
     assert [one.text for one in chooser.generate(PROMPTS, max_tokens=90, constraint=held)] == wanted
+
+
+def told(generations):
+    """Answers without the bytes that are no text, which servers leave out or mark."""
+    return ["".join(one.text.split("\ufffd")) for one in generations]
+
+
+def likely(model, prompts, n=3):
+    """Labels that a server tells something of, and others: letters and digits, the likeliest of each prompt."""
+    rows = [[text for text, _ in row if len(text) == 1] for row in model.next_tokens(prompts, 280)]
+    return [[text for text in row if text.isascii() and text.isalnum()][: n - 1] + ["%"] for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("here", [True, False], ids=["tokenizer here", "no tokenizer"])
+def test_llama_cpp_python_gives_the_values_of_the_local_model(llama_cpp_python, grouped, here):
+    own, served = local(grouped[0]), OpenAIModel("tiny", llama_cpp_python, tokenizer=grouped[0] if here else None)
+    assert served.can == {"choices", "generate"}  # its echo is off by a place, and it reads no token ids
+    for prompts in (PROMPTS, RAW):
+        ours, theirs = (told(model.generate(prompts, max_tokens=8)) for model in (own, served))
+        assert all(map(str.startswith, theirs, ours))  # it goes on while a character is not complete
+        labels = likely(own, prompts)
+        for theirs, ours in zip(served.choices(prompts, labels), own.choices(prompts, labels), strict=True):
+            known = ~theirs.missing
+            assert known.any() and (theirs.logprobs >= ours.logprobs - 1e-4).all()  # what is missing is bounded
+            np.testing.assert_allclose(theirs.logprobs[known], ours.logprobs[known], atol=1e-4)
+    drawn = [served.generate(PROMPTS, max_tokens=8, sampling=Sampling(), seeds=range(12)) for _ in range(2)]
+    assert told(drawn[0]) == told(drawn[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("here", [True, False], ids=["tokenizer here", "the server's"])
+def test_llama_server_gives_the_values_of_the_local_model(llama_server, grouped, here):
+    own, served = local(grouped[0]), OpenAIModel("tiny", llama_server, tokenizer=grouped[0] if here else None)
+    assert served.can == {"choices", "generate", "constrained"} and served.context == 1024
+    for prompts in (PROMPTS, BEGUN, RAW):
+        assert served.lengths(prompts) == own.lengths(prompts)
+        assert told(served.generate(prompts, max_tokens=8)) == told(own.generate(prompts, max_tokens=8))
+        labels = [LABELS] * len(prompts)
+        for theirs, ours in zip(served.choices(prompts, labels), own.choices(prompts, labels), strict=True):
+            np.testing.assert_allclose(theirs.logprobs, ours.logprobs, atol=1e-4)
+            assert not theirs.missing.any()
+    for held in HELD:
+        theirs, ours = (model.generate(PROMPTS, max_tokens=90, constraint=held) for model in (served, own))
+        assert [one.text for one in theirs] == [one.text for one in ours]
