@@ -301,9 +301,13 @@ class Writing(VLLM):
 
 @dataclass
 class LlamaServer(Engine):
-    """Chat-shaped log-probabilities with ids everywhere, as many as asked for; takes any model's name."""
+    """Chat-shaped log-probabilities with ids everywhere, as many as asked for; takes any model's name.
+
+    They are those of the network, whatever bias decides what is written.
+    """
 
     top: int = 10**6
+    halves: frozenset = frozenset()  # of characters, behind which it waits for the rest and tells nothing
     knows_names = False
 
     def on_models(self, body):
@@ -312,6 +316,9 @@ class LlamaServer(Engine):
     def told(self, ids, told, best, body, chat):
         width = body.get("top_logprobs") if chat else body.get("logprobs")
         if not width:
+            return None
+        bias = {int(token): value for token, value in body.get("logit_bias", {}).items()}
+        if max(best, key=lambda i: told[i] + bias.get(int(i), 0.0)) in self.halves:
             return None
         tops = [{"id": int(i), "token": self.model.token(i), "bytes": [], "logprob": told[i]} for i in best[:width]]
         return {"content": [tops[0] | {"top_logprobs": tops}]}

@@ -133,7 +133,9 @@ class TopById(NamedTuple):
         self, wire: Wire, name: str, prompts: Sequence[Sequence[int]], wanted: tuple[int, ...], width: int
     ) -> list[Read]:
         """Readings from so many of the likeliest tokens."""
-        completed = await _completed(wire, name, prompts, {"logprobs": width})
+        # what it writes must be text: after half of a character it tells nothing. What it tells is without the bias
+        told = {"logprobs": width, "logit_bias": {str(wanted[0]): 100.0}}
+        completed = await _completed(wire, name, prompts, told)
         return [bounded(candidates(entry), wanted, usage) for entry, usage in completed]
 
 

@@ -58,6 +58,18 @@ def test_servers_that_know_token_ids_give_exact_values(serve, language, tokenize
             assert not read.missing.any()
 
 
+def test_a_server_that_tells_nothing_after_half_of_a_character_does_not_write_one(serve, language, tokenizer):
+    """llama-server, which otherwise leaves a whole request of many prompts without answers."""
+    prompts = [ask(f"the cat {i}") for i in range(40)]
+    chat = language.chat([turn._asdict() for turn in prompts[17].messages])
+    half = int(np.argmax(language.logprobs(language.ids(chat, special=False))))
+    server = serve(LlamaServer(language, halves=frozenset({half})))
+    model = OpenAIModel("tiny", server.url, tokenizer=tokenizer)
+    for prompt, read in zip(prompts, model.choices(prompts, [LABELS] * 40), strict=True):
+        np.testing.assert_allclose(read.logprobs, expected(language, prompt, LABELS), atol=1e-5)
+        assert not read.missing.any()
+
+
 def test_many_prompts_travel_in_one_request_and_come_back_in_order(serve, language, tokenizer):
     server = serve(VLLM(language))
     model = OpenAIModel("tiny", server.url, tokenizer=tokenizer)

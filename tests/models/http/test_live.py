@@ -63,6 +63,11 @@ def running(command, folder, port, ready="/health"):
         process.wait(30)
 
 
+def told(generations):
+    """Answers without the bytes that are no text, which servers leave out or mark."""
+    return ["".join(one.text.split("\ufffd")) for one in generations]
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -90,6 +95,7 @@ def vllm(checkpoint, tmp_path_factory):
     command = [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model", checkpoint, "--port", str(port)]
     command += ["--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]
     command += ["--served-model-name", "tiny", "--chat-template", f"{checkpoint}/chat_template.jinja"]
+    command += ["--override-generation-config", '{"repetition_penalty": 1.5}']  # as a checkpoint may have its own
     with running(command, tmp_path_factory.mktemp("log"), port) as url:
         yield url
 
@@ -98,7 +104,9 @@ def vllm(checkpoint, tmp_path_factory):
 def grouped(tmp_path_factory):
     """The folder of a tiny chat model that llama.cpp knows, and the same as it reads it."""
     if not LLAMA:
-        pytest.skip("LLAMA_PYTHON does not name the interpreter of an environment with llama-cpp-python[server] and gguf")
+        pytest.skip(
+            "LLAMA_PYTHON does not name the interpreter of an environment with llama-cpp-python[server] and gguf"
+        )
     folder, tokenizer = tmp_path_factory.mktemp("grouped"), byte_tokenizer(chat=CHATML)
     sizes = settings(tokenizer, hidden_size=64, max_position_embeddings=2048)
     saved(folder, tokenizer, transformers.Qwen3Config(**sizes, head_dim=64))
@@ -123,7 +131,8 @@ def llama_server(grouped, tmp_path_factory):
     if not LLAMA_SERVER:
         pytest.skip("LLAMA_SERVER does not name llama.cpp's llama-server")
     port = free_port()
-    command = [LLAMA_SERVER, "-m", grouped[1], "-a", "tiny", "-c", "4096", "-np", "4", "-ctk", "f32", "-ctv", "f32"]
+    command = [LLAMA_SERVER, "-m", grouped[1], "-a", "tiny", "-c", "4096", "-np", "4"]
+    command += ["-ctk", "f32", "-ctv", "f32", "-fa", "off"]  # what it attends to is in half precision otherwise
     with running([*command, "--host", "127.0.0.1", "--port", str(port)], tmp_path_factory.mktemp("log"), port) as url:
         yield url
 
@@ -168,6 +177,14 @@ def test_vllm_gives_the_values_of_the_local_model(vllm, checkpoint, told):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False], ids=["tokenizer here", "the server's"])
+def test_vllm_writes_what_the_local_model_writes(vllm, checkpoint, known):
+    here, served = local(checkpoint), OpenAIModel("tiny", vllm, tokenizer=checkpoint if known else None)
+    for prompts in (PROMPTS, BEGUN, RAW):
+        assert told(served.generate(prompts, max_tokens=8)) == told(here.generate(prompts, max_tokens=8))
+
+
+@pytest.mark.slow
 def test_vllm_repeats_what_it_drew_for_a_seed(vllm, checkpoint):
     served = OpenAIModel("tiny", vllm, tokenizer=checkpoint)
     drawn = [served.generate(PROMPTS, max_tokens=8, sampling=Sampling(), seeds=range(12)) for _ in range(2)]
@@ -187,11 +204,6 @@ def test_vllm_orders_as_the_local_model_does(vllm, checkpoint, held):
     key = (checkpoint, None, False)
     chooser._wire.known[key] = served._facts._replace(by_id=None, guide=GUIDES[0])
     assert [one.text for one in chooser.generate(PROMPTS, max_tokens=90, constraint=held)] == wanted
-
-
-def told(generations):
-    """Answers without the bytes that are no text, which servers leave out or mark."""
-    return ["".join(one.text.split("\ufffd")) for one in generations]
 
 
 def likely(model, prompts, n=3):
