@@ -43,10 +43,13 @@ class DecoderStudent(Student):
         lora: Low-rank adapters that are trained, such as ``training.learners.Lora()``; all weights by default.
         training: How long, how fast and how carefully.
         measure: What the best weights are chosen by, where there are validation results; higher is better.
-        shuffled: How often a list is shown in random order, 0 to 1.
+        shuffled: How often a list is shown in random order, 0 to 1; otherwise in that of the results, which of a
+            teacher's are the answer itself. Always by default.
+        docs: Documents of a list that are shown at once, fewest and most, drawn anew each time; by default 2 for pairs,
+            5 for sets and 20 for lists, or as many as there are.
         max_doc_tokens: Tokens to keep of a document; all by default.
         micro: Lists of a batch that are read at once; all by default.
-        depth: Candidates to rerank and to learn from; all by default. A prompt that shows a list shows all of them.
+        depth: Candidates to rerank and to learn from; all by default.
         num_results: Rows to return for a query; all by default.
         text_field: Column of the documents' text.
         verbose: Whether reranking shows a progress bar.
@@ -71,7 +74,8 @@ class DecoderStudent(Student):
         lora: Lora | None = None,
         training: Training = TRAINING,
         measure: Any = "nDCG@10",  # noqa: ANN401 - of ir_measures
-        shuffled: float = 0.0,
+        shuffled: float = 1.0,
+        docs: tuple[int, int] | None = None,
         max_doc_tokens: int | None = None,
         micro: int | None = None,
         depth: int | None = None,
@@ -83,7 +87,8 @@ class DecoderStudent(Student):
         self.prompt: Template = prompt or YesNo()
         self.loss, self.learns, self.lora = loss, learns, lora
         self.training, self.measure = training, measure
-        self.shuffled, self.max_doc_tokens, self.micro = shuffled, max_doc_tokens, micro
+        self.shuffled, self.docs = shuffled, docs or _shown(self.prompt)
+        self.max_doc_tokens, self.micro = max_doc_tokens, micro
         self.gives = self.prompt.gives
         told = {"depth": depth, "num_results": num_results, "text_field": text_field, "verbose": verbose}
         self._enrol(strategy or _usual(self.prompt), **told)  # type: ignore[arg-type]
@@ -96,6 +101,7 @@ class DecoderStudent(Student):
             self.prompt,
             loss_of(self.loss),
             learns=self.learns,
+            docs=self.docs,
             shuffled=self.shuffled,
             max_doc_tokens=self.max_doc_tokens,
         )
@@ -120,3 +126,11 @@ def _usual(prompt: Template) -> Strategy:
     if isinstance(prompt, PairPrompt | SetPrompt):
         return Heapsort(2 if isinstance(prompt, PairPrompt) else 4)
     return SlidingWindow()
+
+
+def _shown(prompt: Template) -> tuple[int, int] | None:
+    """How many documents a prompt shows at once; None where it shows single ones."""
+    if prompt.max_docs == 1:
+        return None
+    most = 2 if isinstance(prompt, PairPrompt) else 5 if isinstance(prompt, SetPrompt) else 20
+    return most, most

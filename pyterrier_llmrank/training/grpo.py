@@ -58,7 +58,8 @@ def grpo(
 
     Args:
         base: Folder or hub name of a causal language model.
-        lists: Documents as they are to be shown, so not best first; what targets mean is the reward's affair.
+        lists: Documents as they are to be shown, so not best first (see ``training.data.shuffled_lists``); what
+            targets mean is the reward's affair.
         prompt: Asks for a written answer, such as ``ListPrompt(layout=REASONED)``. Of a prompt about one document,
             all documents of a list are asked about in one batch; all lists are then of one length.
         reward: Such as ``Rearank()``; see ``training.rollouts``.

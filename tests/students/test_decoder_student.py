@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pyterrier as pt
 import pytest
@@ -22,6 +24,8 @@ YES = YesNo("{query}{text}", raw=True)
 LETTERS = ListPrompt(
     "letters", layout=OneMessage("{query}{passages}", document="[{label}]{text}", raw=True, answer="[")
 )
+PAIRS = PairPrompt(template="{query}{first}{second}", labels=("Yes", "No"), raw=True)
+SETS = SetPrompt(layout=OneMessage("{query}{passages}", document="[{label}]{text}", raw=True, answer="["))
 TOY = Training(50, batch_size=4, learning_rate=0.02, device="cpu")
 
 
@@ -74,11 +78,25 @@ def test_another_pipeline_teaches_adapters_and_the_best_weights_are_kept(start, 
 
 
 @pytest.mark.parametrize(
+    ("prompt", "learns"),
+    [(LETTERS, None), (LETTERS, "both"), (PAIRS, None), (SETS, None)],
+    ids=["labels", "first", "pairs", "sets"],
+)
+def test_a_teacher_does_not_give_its_answer_away(start, tmp_path, prompt, learns):
+    """Its results are best first: a student that sees them so learns to leave everything as it is."""
+    teacher = pt.apply.generic(lambda queries: candidates(queries).assign(score=lambda f: f["text"].map(TEXTS.index)))
+    student = DecoderStudent(tmp_path, start, prompt, learns=learns, training=replace(TOY, steps=120))
+    student.distill(teacher, topics())
+    new = candidates(topics(3, first=9))
+    assert ideal(student(new)) and ideal(student(new.assign(rank=2 - new["rank"])))
+
+
+@pytest.mark.parametrize(
     ("prompt", "options"),
     [
         (YES, {"max_doc_tokens": 30}),
         (LETTERS, {"learns": "both", "strategy": SlidingWindow(3, 2)}),
-        (PairPrompt(template="{query}{first}{second}", labels=("Yes", "No"), raw=True), {"depth": 2}),
+        (PAIRS, {}),
     ],
     ids=["yes-no", "first", "pairs"],
 )

@@ -1,7 +1,7 @@
 """Networks that turn positions in one way within their first reach, and in another beyond it (LongRoPE).
 
-transformers asks the longest sequence of a pass which it is. Here a sequence asks for itself alone: those that exceed the
-reach, answers included, are read apart from the others, from their first token on as what they are.
+transformers goes by the longest sequence of a pass. Here each goes by itself: those that exceed the reach, answers
+included, are read apart from the others, and from their first token on as what they are.
 
 Source: Ding et al., "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens" (ICML 2024), arXiv:2402.13753.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def reach_of(config: Any) -> int | None:  # noqa: ANN401 - of every network its own
-    """Tokens of a sequence up to which positions are turned as in the first training; None where all are turned alike."""
+    """Tokens of a sequence up to which it is turned as in the first training; None where all are turned alike."""
     told = getattr(config, "rope_parameters", None) or {}
     kinds = [told, *(one for one in told.values() if isinstance(one, dict))]  # or one for each kind of layer
     return min(

@@ -6,7 +6,7 @@ from .agreement import agreeing, positives_within
 from .batches import Batches
 from .curriculum import annealed, ease_by_rank, ease_by_score
 from .judging import without_false_negatives
-from .lists import TrainingList, document_numbers, informative, judgments, padded, training_lists
+from .lists import TrainingList, document_numbers, informative, judgments, padded, shuffled_lists, training_lists
 from .negatives import Band, with_negatives
 from .scaling import scaled_lists, scaled_scores
 from .stored import StoredLists, distil, store
@@ -28,6 +28,7 @@ __all__ = [
     "positives_within",
     "scaled_lists",
     "scaled_scores",
+    "shuffled_lists",
     "store",
     "training_lists",
     "with_negatives",

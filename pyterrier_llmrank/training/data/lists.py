@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyterrier_llmrank.core import Doc, Scores
 from pyterrier_llmrank.errors import InputError, LLMRankWarning
 from pyterrier_llmrank.frames import candidate_order, documents, query_texts
+from pyterrier_llmrank.seeds import generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,19 @@ def judgments(qrels: pd.DataFrame) -> pd.DataFrame:
 def informative(lists: Iterable[TrainingList]) -> list[TrainingList]:
     """Those with at least two different targets; no other list says what is better than what."""
     return [one for one in lists if len(set(one.targets)) > 1]
+
+
+def shuffled_lists(lists: Iterable[TrainingList], seed: int = 0) -> list[TrainingList]:
+    """The lists with their documents in an order drawn for each query: a teacher's own are best first.
+
+    Whoever shows documents in a list's order needs it: the answer would always be the order that is shown.
+    """
+    shuffled = []
+    for one in lists:
+        order = generator(seed, one.qid).permutation(len(one.docs)).tolist()
+        docs, targets = (tuple(told[place] for place in order) for told in (one.docs, one.targets))
+        shuffled.append(replace(one, docs=docs, targets=targets))
+    return shuffled
 
 
 def padded(lists: Sequence[TrainingList]) -> tuple[Scores, NDArray[np.bool_]]:

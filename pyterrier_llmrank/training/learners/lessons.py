@@ -34,7 +34,8 @@ class Lesson:
         learns: "labels" for scores at the position where the answer begins; "text" for the order as it is written
             out; "both" for FIRST's sum of the two, with ``loss`` of no effect. By default what the prompt asks for.
         docs: How many documents of a list are shown, drawn anew each time: fewest and most; all by default.
-        shuffled: How often they are shown in random order, 0 to 1; otherwise in the list's.
+        shuffled: How often they are shown in random order, 0 to 1; otherwise in the list's, which is the answer itself
+            where lists are a teacher's, best first: say 1 then.
         max_doc_tokens: Tokens to keep of a document; likewise fewest and most.
         early: Whether in a written order the first identifiers weigh more: ``1 + 1 / log2(1 + rank)``.
         share: Of the lists of a batch, which part is asked this lesson, at least one of them; drawn anew each time.

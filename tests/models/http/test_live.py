@@ -209,7 +209,7 @@ def test_vllm_orders_as_the_local_model_does(vllm, checkpoint, held):
 def likely(model, prompts, n=3):
     """Labels that a server tells something of, and others: letters and digits, the likeliest of each prompt."""
     rows = [[text for text, _ in row if len(text) == 1] for row in model.next_tokens(prompts, 280)]
-    return [[text for text in row if text.isascii() and text.isalnum()][: n - 1] + ["%"] for row in rows]
+    return [[*[text for text in row if text.isascii() and text.isalnum()][: n - 1], "%"] for row in rows]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from pyterrier_llmrank.training.data import (
     padded,
     scaled_lists,
     scaled_scores,
+    shuffled_lists,
     training_lists,
 )
 
@@ -97,6 +98,18 @@ def test_lists_of_one_and_of_equal_targets_are_not_informative():
     equal = training_lists(frame(score=1.0, rank=[0, 1, 0, 2]))
     assert informative(equal) == []
     assert [one.qid for one in informative(training_lists(frame()))] == ["2"]
+
+
+def test_lists_are_shuffled_each_in_its_own_way_and_keep_what_belongs_together():
+    told = [
+        TrainingList(f"q{i}", "?", tuple(Doc(str(n), "") for n in range(9)), tuple(map(float, range(9))))
+        for i in (1, 2)
+    ]
+    first, second = shuffled_lists(told, 3)
+    for one in (first, second):
+        assert sorted(one.targets) == list(told[0].targets) != list(one.targets)
+        assert [float(doc.docno) for doc in one.docs] == list(one.targets)
+    assert first.targets != second.targets and [first, second] == shuffled_lists(told, 3) != shuffled_lists(told, 4)
 
 
 def test_padding_is_what_the_losses_take():
