@@ -5,8 +5,8 @@
 A window of 20 passages on a random decoder of 12 layers: the order read from the first token (FIRST), held to a
 permutation (of all documents, and of the half that a sliding window carries on), and written freely, to so many tokens
 (random weights hardly ever end an answer). Ratios are of CPU seconds in one run, each variant the best of ``--repeat``
-runs, taken in turns. Then eight answers to one prompt on a smaller decoder, drawn together, against one at a time,
-where nothing can be shared.
+runs, taken in turns, without the trial of ways to read that a network passes once. Then eight answers to one prompt on
+a smaller decoder, drawn together, against one at a time, where nothing can be shared.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = saved(f"{folder}/window")
         for prompt in (ListPrompt("letters"), ListPrompt(decode="constrained")):
-            Prompted(prompt, model)([window(3, 5)])  # warm up
+            Prompted(prompt, model)([window(10, 60)])  # warm up, with the trial that a network passes once
         rows += of_windows(model, options)
         rows += of_samples(saved(f"{folder}/samples", hidden=256, layers=4, heads=4, kv_heads=2))
     print(json.dumps(rows))
