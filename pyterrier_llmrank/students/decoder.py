@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyterrier_llmrank.core import Scorer, Strategy
+from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import HFModel
 from pyterrier_llmrank.prompts import PairPrompt, SetPrompt, YesNo
 from pyterrier_llmrank.prompts.base import Template
@@ -83,6 +84,11 @@ class DecoderStudent(Student):
         text_field: str = "text",
         verbose: bool = False,
     ) -> None:
+        if lora is not None and not lora.merged:
+            raise ConfigurationError(
+                f"a student saves a checkpoint that stands alone, and {lora!r} an adapter that needs its base; leave "
+                "out merged=False, or train a DecoderLearner"
+            )
         self.folder, self.start = (os.path.expanduser(os.fspath(path)) for path in (folder, start))
         self.prompt: Template = prompt or YesNo()
         self.loss, self.learns, self.lora = loss, learns, lora
@@ -109,7 +115,10 @@ class DecoderStudent(Student):
 
     def _trained(self) -> Scorer:
         """What reads the folder."""
-        scorer = Prompted(self.prompt, HFModel(self.folder), self.max_doc_tokens)
+        return self._asked(Prompted(self.prompt, HFModel(self.folder), self.max_doc_tokens))
+
+    def _asked(self, scorer: Scorer) -> Scorer:
+        """Pairs in both orders."""
         return BothOrders(scorer) if isinstance(self.prompt, PairPrompt) else scorer
 
     def _code(self) -> str:
