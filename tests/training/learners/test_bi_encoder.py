@@ -12,7 +12,7 @@ from pyterrier_llmrank.core import Doc
 from pyterrier_llmrank.errors import ConfigurationError, InputError, ModelError, ModelNotFound
 from pyterrier_llmrank.scorers import BiEncoder
 from pyterrier_llmrank.training.data import TrainingList
-from pyterrier_llmrank.training.learners import LOSSES, BiEncoderLearner, InfoNCE, Vectors
+from pyterrier_llmrank.training.learners import LOSSES, BiEncoderLearner, InfoNCE, VectorLoss, Vectors
 from pyterrier_llmrank.training.learners.caching import alike
 from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.settings import Training
@@ -52,6 +52,17 @@ def test_texts_that_are_read_twice_teach_what_one_pass_teaches(folder, dropout):
         assert value == by_held[0][0]
         same(gradients, by_held[0][1], **CLOSE)
     assert (learnt(folder, dropout=dropout, loss="info_nce")[0] == pytest.approx(by_held[0][0])) is not dropout
+
+
+def test_half_precision_is_for_passes_and_not_for_the_loss(folder, tmp_path):
+    class Products(VectorLoss):
+        def forward(self, batch):
+            kinds.append((batch.queries @ batch.queries.T).dtype)
+            return batch.queries.sum()
+
+    kinds = []
+    train(BiEncoderLearner(folder, loss=Products()), LISTS, tmp_path, Training(1, device="cpu", precision="bfloat16"))
+    assert kinds == [torch.float32]
 
 
 def test_the_size_of_passes_changes_no_gradient(folder):
