@@ -130,6 +130,22 @@ def test_the_strategy_is_that_of_the_prompt():
         DecoderStudent("nowhere", "start", loss="none")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "strategy", "docs"),
+    [
+        (YES, None, None),
+        (PAIRS, None, (2, 2)),
+        (SETS, None, (4, 4)),
+        (SETS, Heapsort(3), (3, 3)),
+        (LETTERS, None, (20, 20)),
+        (LETTERS, SlidingWindow(4, 2), (4, 4)),
+    ],
+)
+def test_as_many_documents_are_shown_in_training_as_afterwards(prompt, strategy, docs):
+    assert DecoderStudent("nowhere", "start", prompt, strategy=strategy).docs == docs
+    assert DecoderStudent("nowhere", "start", prompt, strategy=strategy, docs=(2, 3)).docs == (2, 3)
+
+
 def test_an_adapter_that_needs_its_base_is_refused_before_it_is_trained():
     with pytest.raises(ConfigurationError, match=r"an adapter that needs its base; leave out merged=False"):
         DecoderStudent("nowhere", "start", lora=Lora(merged=False))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tiny import START, byte_tokenizer, saved, settings
 from tiny_retriever import LISTS, TEXTS, listed, retriever
 
 from pyterrier_llmrank.core import Doc
@@ -152,6 +153,15 @@ def test_sentence_transformers_and_our_scorer_load_what_is_saved(folder, tmp_pat
     assert (
         abs(before.encode(["q: cat"])[0] - own[0][:1]).max() > 1e-4
     )  # it did learn, and no other holder's weights did
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_an_empty_text_without_any_token_is_read_as_afterwards(tmp_path, pooling):
+    tokenizer = byte_tokenizer(pad_token=START)
+    config = transformers.BertConfig(**settings(tokenizer, max_position_embeddings=64, pad_token_id=1))
+    folder = saved(tmp_path, tokenizer, config, transformers.AutoModel)
+    learner, scorer = BiEncoderLearner(folder, pooling=pooling), BiEncoder(folder, device="cpu", pooling=pooling)
+    np.testing.assert_allclose(learner.encode_documents(["", "cat"]), scorer.encode(["", "cat"])[0], atol=1e-5)
 
 
 def test_documents_with_vectors_of_their_own_stay_as_they_are(folder):
