@@ -123,5 +123,5 @@ class Teachable(Indexing, pt.Estimator):
         """Goes on with the weights of a folder, which say themselves how they are used."""
         self.history, self.model, self._kept = history, os.fspath(folder), {}
         self.pooling = self.normalize = self.query_prefix = self.doc_prefix = self.max_length = None
-        self.reuse_index = self.reuse_index or self.teaching.query_side
+        self.reuse_index = self.teaching.query_side  # whatever was said of the weights before
         return self

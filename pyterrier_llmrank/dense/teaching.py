@@ -40,7 +40,8 @@ class Teaching:
             found in each step.
         query_side: Whether only queries are trained, on the index as it is, whose documents keep their vectors: by
             judgments on what they find at each step (ADORE), or by a teacher's scores.
-        query_tokens: Of a query that are read in training.
+        query_tokens: Of a query that are read in training; by default as many as are read afterwards, of a query as of
+            a document.
         doc_tokens: Of a document; by default as many as the encoder reads, 256 where it does not say.
         options: Further arguments of ``BiEncoderLearner``, such as ``{"held_tokens": 8192, "dims": (64, 128)}``.
         measure: What the best weights are chosen by, where there is something to measure on: a name as ir_measures
@@ -55,7 +56,7 @@ class Teaching:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     depth: int = 20
     query_side: bool = field(default=False, kw_only=True)
-    query_tokens: int = field(default=64, kw_only=True)
+    query_tokens: int | None = field(default=None, kw_only=True)
     doc_tokens: int | None = field(default=None, kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, hash=False, kw_only=True)
     measure: str = field(default="nDCG@10", kw_only=True)
@@ -97,7 +98,8 @@ def judged_lists(own: Teachable, frame: pd.DataFrame, qrels: pd.DataFrame) -> li
                 "documents without texts cannot be learnt from; give the retriever texts=dataset.text_loader()"
             )
         frame = own.texts.transform(frame)
-    lists = training_lists(frame, targets="label", qrels=qrels, k=own.teaching.depth, text_field=own.text_field)
+    labels = judgments(qrels).assign(label=lambda judged: judged["label"].clip(lower=0))
+    lists = training_lists(frame, targets="label", qrels=labels, k=own.teaching.depth, text_field=own.text_field)
     if not (found := informative(lists)):
         raise InputError(
             f"none of {len(lists)} lists has documents with different labels among its first {own.teaching.depth}; "
@@ -183,7 +185,6 @@ def _learner(own: Teachable, loss: str, **options: Any) -> Any:  # noqa: ANN401 
     teaching = own.teaching
     return BiEncoderLearner(
         **_reading(own),
-        doc_tokens=teaching.doc_tokens or own.encoder.bi_encoder.max_length or 256,
         loss=teaching.loss or loss,
         **options,
         **teaching.options,
@@ -219,4 +220,6 @@ def _reading(own: Teachable) -> dict[str, Any]:
     if encoder.adapter is not None or encoder.quantization is not None or encoder.layers is not None:
         raise ConfigurationError(f"whole weights are trained, not an adapter, part or quantized copy: {encoder!r}")
     names = ("name", "revision", "pooling", "normalize", "query_prefix", "doc_prefix")
-    return {**{name: getattr(encoder, name) for name in names}, "query_tokens": own.teaching.query_tokens}
+    tokens = own.teaching.doc_tokens or encoder.max_length or 256
+    told = {"query_tokens": own.teaching.query_tokens or tokens, "doc_tokens": tokens}
+    return {**{name: getattr(encoder, name) for name in names}, **told}

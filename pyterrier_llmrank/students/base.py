@@ -170,8 +170,12 @@ class Student(Rerank, pt.Estimator):
 
     def _measured(self, learner: Any, held: Validation) -> float:  # noqa: ANN401
         """What the weights as they are make of some results."""
-        ranker = Rerank(self.strategy, learner.scorer, depth=self.depth, text_field=self.text_field)
+        ranker = Rerank(self.strategy, self._asked(learner.scorer), depth=self.depth, text_field=self.text_field)
         return held.value(ranker.transform(held.results))
+
+    def _asked(self, scorer: Scorer) -> Scorer:
+        """How a scorer is asked, while it learns and afterwards."""
+        return scorer
 
     def _about(self) -> dict[str, str]:
         """For the model card."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyterrier_llmrank.core import Scorer, Strategy
+from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.models import HFModel
 from pyterrier_llmrank.prompts import PairPrompt, SetPrompt, YesNo
 from pyterrier_llmrank.prompts.base import Template
@@ -45,8 +46,8 @@ class DecoderStudent(Student):
         measure: What the best weights are chosen by, where there are validation results; higher is better.
         shuffled: How often a list is shown in random order, 0 to 1; otherwise in that of the results, which of a
             teacher's are the answer itself. Always by default.
-        docs: Documents of a list that are shown at once, fewest and most, drawn anew each time; by default 2 for pairs,
-            5 for sets and 20 for lists, or as many as there are.
+        docs: Documents of a list that are shown at once, fewest and most, drawn anew each time; by default as many
+            as ``strategy`` shows: 2 for pairs, 4 for sets and 20 for lists, where it is not told.
         max_doc_tokens: Tokens to keep of a document; all by default.
         micro: Lists of a batch that are read at once; all by default.
         depth: Candidates to rerank and to learn from; all by default.
@@ -83,15 +84,21 @@ class DecoderStudent(Student):
         text_field: str = "text",
         verbose: bool = False,
     ) -> None:
+        if lora is not None and not lora.merged:
+            raise ConfigurationError(
+                f"a student saves a checkpoint that stands alone, and {lora!r} an adapter that needs its base; leave "
+                "out merged=False, or train a DecoderLearner"
+            )
         self.folder, self.start = (os.path.expanduser(os.fspath(path)) for path in (folder, start))
         self.prompt: Template = prompt or YesNo()
         self.loss, self.learns, self.lora = loss, learns, lora
         self.training, self.measure = training, measure
-        self.shuffled, self.docs = shuffled, docs or _shown(self.prompt)
+        strategy = strategy or _usual(self.prompt)
+        self.shuffled, self.docs = shuffled, docs or _shown(self.prompt, strategy)
         self.max_doc_tokens, self.micro = max_doc_tokens, micro
         self.gives = self.prompt.gives
         told = {"depth": depth, "num_results": num_results, "text_field": text_field, "verbose": verbose}
-        self._enrol(strategy or _usual(self.prompt), **told)  # type: ignore[arg-type]
+        self._enrol(strategy, **told)  # type: ignore[arg-type]
 
     def _learner(self) -> DecoderLearner:
         """What is trained, anew."""
@@ -109,7 +116,10 @@ class DecoderStudent(Student):
 
     def _trained(self) -> Scorer:
         """What reads the folder."""
-        scorer = Prompted(self.prompt, HFModel(self.folder), self.max_doc_tokens)
+        return self._asked(Prompted(self.prompt, HFModel(self.folder), self.max_doc_tokens))
+
+    def _asked(self, scorer: Scorer) -> Scorer:
+        """Pairs in both orders."""
         return BothOrders(scorer) if isinstance(self.prompt, PairPrompt) else scorer
 
     def _code(self) -> str:
@@ -128,9 +138,11 @@ def _usual(prompt: Template) -> Strategy:
     return SlidingWindow()
 
 
-def _shown(prompt: Template) -> tuple[int, int] | None:
-    """How many documents a prompt shows at once; None where it shows single ones."""
+def _shown(prompt: Template, strategy: Strategy) -> tuple[int, int] | None:
+    """How many documents are shown at once, by a strategy or by the usual one; None where they are single ones."""
     if prompt.max_docs == 1:
         return None
-    most = 2 if isinstance(prompt, PairPrompt) else 5 if isinstance(prompt, SetPrompt) else 20
+    sizes = (getattr(one, name, None) for one in (strategy, _usual(prompt)) for name in ("window", "group_size"))
+    most = next(size for size in sizes if size)
+    most = most if prompt.max_docs is None else min(most, prompt.max_docs)
     return most, most

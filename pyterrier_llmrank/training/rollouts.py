@@ -68,12 +68,13 @@ class RankR1:
     __repr__ = brief
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """1 or 0; of documents with equally high targets the first is the best."""
-        return [rewards.rank_r1(one.answer, self._label(one.shown)) for one in rollouts]
+        """1 or 0; of documents with equally high targets any is the best, so that no place among them is favoured."""
+        return [max(rewards.rank_r1(one.answer, label) for label in self._labels(one.shown)) for one in rollouts]
 
-    def _label(self, shown: TrainingList) -> str:
-        names = label_names(self.prompt.labels, len(shown.docs))
-        return self.prompt.layout.identifier.format(label=names[int(np.argmax(shown.targets))])
+    def _labels(self, shown: TrainingList) -> list[str]:
+        names = zip(label_names(self.prompt.labels, len(shown.docs)), shown.targets, strict=True)
+        best = [name for name, target in names if target == max(shown.targets)]
+        return [self.prompt.layout.identifier.format(label=name) for name in best]
 
 
 @dataclass(frozen=True, repr=False)

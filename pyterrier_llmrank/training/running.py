@@ -188,10 +188,10 @@ def random_devices(workers: Workers) -> list[torch.device]:
 
 
 def _optimizer(parameters: Sequence[nn.Parameter], training: Training, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW that shrinks matrices only."""
-    matrices = [one for one in parameters if one.dim() > 1]
-    others = [one for one in parameters if one.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """AdamW that shrinks matrices only, and none that is marked as ``undecayed``."""
+    groups: list[dict[str, Any]] = [{"params": [], "weight_decay": decay} for decay in (training.weight_decay, 0.0)]
+    for one in parameters:
+        groups[one.dim() <= 1 or hasattr(one, "undecayed")]["params"].append(one)
     return torch.optim.AdamW(groups, lr=training.learning_rate, fused=device.type in ("cpu", "cuda"))
 
 

@@ -136,6 +136,34 @@ def test_an_index_made_before_is_not_used_with_what_was_learnt(base, tmp_path):
     assert not dense.index(DOCS, overwrite=True)(TRAIN).equals(first)
 
 
+def test_an_index_that_was_vouched_for_is_so_no_more(base, tmp_path):
+    """What is known to fit the weights before does not fit those after."""
+    teaching = Teaching(depth=60, training=replace(QUICK, steps=1))
+    dense = retriever(base, tmp_path, teaching=teaching, reuse_index=True).index(DOCS)
+    dense.fit(TRAIN, QRELS)
+    with pytest.raises(ConfigurationError, match="made with other weights"):
+        dense(TRAIN)
+
+
+def test_labels_below_zero_are_as_little_worth_as_zero(base, tmp_path):
+    dense, found = retriever(base, tmp_path, index=None, teaching=Teaching(depth=5, training=QUICK)), Overlap()(TRAIN)
+    with pytest.raises(InputError, match="none of 6 lists has documents with different labels"):
+        dense.fit(found, found.groupby("qid").head(2)[["qid", "docno"]].assign(label=-2))
+
+
+@pytest.mark.parametrize("query_side", [False, True])
+def test_as_much_of_a_text_is_read_in_training_as_afterwards(base, tmp_path, query_side, monkeypatch):
+    seen, made = [], BiEncoderLearner.__init__
+    monkeypatch.setattr(
+        BiEncoderLearner, "__init__", lambda own, *told, **more: seen.append(own) or made(own, *told, **more)
+    )
+    teaching = Teaching(depth=60, query_side=query_side, training=replace(QUICK, steps=1))
+    dense = retriever(base, tmp_path, teaching=teaching).index(DOCS)
+    dense.fit(TRAIN, QRELS[QRELS["docno"].isin([doc["docno"] for doc in DOCS])])
+    assert (seen[0].query_tokens, seen[0].doc_tokens) == (48, 48)
+    assert dense.encoder.bi_encoder.max_length == 48
+
+
 def test_it_is_trained_as_the_end_of_a_pipeline(base, tmp_path):
     dense = retriever(base, tmp_path, index=None, teaching=Teaching(depth=10, training=QUICK))
     (Overlap(texts=False) >> dense).fit(TRAIN, QRELS, VALID, QRELS)

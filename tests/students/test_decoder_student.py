@@ -77,6 +77,15 @@ def test_another_pipeline_teaches_adapters_and_the_best_weights_are_kept(start, 
     assert measured[0] < 1 and max(measured) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("prompt", [YES, LETTERS, PAIRS, SETS], ids=["yes-no", "labels", "pairs", "sets"])
+def test_the_best_weights_are_chosen_by_what_the_student_does_with_them(start, tmp_path, prompt):
+    training = Training(4, batch_size=4, learning_rate=0.01, device="cpu", evaluate_every=2)
+    student = DecoderStudent(tmp_path, start, prompt, training=training, measure="nDCG@3")
+    student.fit(*(candidates(topics()), labels(topics())) * 2)
+    [found] = pt.Evaluate(student(candidates(topics())), labels(topics()), ["ndcg_cut_3"]).values()
+    assert found == pytest.approx(max(row["measure"] for row in student.history if "measure" in row))
+
+
 @pytest.mark.parametrize(
     ("prompt", "learns"),
     [(LETTERS, None), (LETTERS, "both"), (PAIRS, None), (SETS, None)],
@@ -119,3 +128,24 @@ def test_the_strategy_is_that_of_the_prompt():
     )
     with pytest.raises(ConfigurationError, match="loss must be one of"):
         DecoderStudent("nowhere", "start", loss="none")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "strategy", "docs"),
+    [
+        (YES, None, None),
+        (PAIRS, None, (2, 2)),
+        (SETS, None, (4, 4)),
+        (SETS, Heapsort(3), (3, 3)),
+        (LETTERS, None, (20, 20)),
+        (LETTERS, SlidingWindow(4, 2), (4, 4)),
+    ],
+)
+def test_as_many_documents_are_shown_in_training_as_afterwards(prompt, strategy, docs):
+    assert DecoderStudent("nowhere", "start", prompt, strategy=strategy).docs == docs
+    assert DecoderStudent("nowhere", "start", prompt, strategy=strategy, docs=(2, 3)).docs == (2, 3)
+
+
+def test_an_adapter_that_needs_its_base_is_refused_before_it_is_trained():
+    with pytest.raises(ConfigurationError, match=r"an adapter that needs its base; leave out merged=False"):
+        DecoderStudent("nowhere", "start", lora=Lora(merged=False))

@@ -49,6 +49,11 @@ def test_rank_r1_asks_for_the_label_as_the_prompt_shows_it(prompt, right, first)
     assert reward(rolled(said(first), shown=OTHER)) == [1]
 
 
+def test_rank_r1_favours_no_place_among_equally_good_documents():
+    reward, equal = RankR1(SetPrompt()), TrainingList("q", "query", DOCS, (1.0, 0.0, 1.0, 1.0))
+    assert reward(rolled(*map(said, "ABCD"), shown=equal)) == [1, 0, 1, 1]
+
+
 def test_reason_rank_takes_the_teachers_order_from_the_targets():
     expected = [rewards.reason_rank(answer, {1, 3}, [3, 1, 0, 2], k=2) for answer in ANSWERS]
     assert ReasonRank(2)(rolled(*ANSWERS)) == expected

@@ -53,8 +53,7 @@ class LocalEncoder(Local):
 
     def filled(self, inputs: Sequence[Encoded]) -> list[Encoded]:
         """Inputs that can all be read: one without any token, of an empty text, becomes the end token."""
-        nothing = [self._loaded.tokenizer.eos_token_id or 0]
-        return [one if one.ids else one._replace(ids=nothing) for one in inputs]
+        return filled(self._loaded, inputs)
 
     def _run(
         self, inputs: Sequence[Encoded], read: Callable[[Any, Tensor], Tensor], spot: Spot | None = None
@@ -133,6 +132,12 @@ def encode(
         segments = [kind for place, kind in enumerate(kinds) if place not in gone] + kinds[-1:] * len(close)
         inputs.append(Encoded(kept + close, segments, lost))
     return inputs
+
+
+def filled(loaded: Loaded, inputs: Sequence[Encoded]) -> list[Encoded]:
+    """Inputs that can all be read: one without any token, of an empty text, becomes the end token."""
+    nothing = [loaded.tokenizer.eos_token_id or 0]
+    return [one if one.ids else one._replace(ids=nothing) for one in inputs]
 
 
 def _cut(own: list[int], head: int, length: int, limits: Limits) -> tuple[set[int], int]:

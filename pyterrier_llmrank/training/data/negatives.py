@@ -13,6 +13,8 @@ from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarn
 from pyterrier_llmrank.frames import candidate_order
 from pyterrier_llmrank.seeds import generator
 
+from .lists import judgments
+
 
 @dataclass(frozen=True)
 class Band:
@@ -70,7 +72,7 @@ def with_negatives(
         documents come first. Queries without any are left out, and this is said with the count.
 
     Raises:
-        InputError: There is no text for a relevant document.
+        InputError: There is no text for a relevant document, or a label is no number.
 
     Reference:
         Zhou et al., 2023 (R2anker, several retrievers); Hu et al., 2025 (KaLM-Embedding, ranks 50 to 100).
@@ -78,9 +80,9 @@ def with_negatives(
     named = {"run": runs} if isinstance(runs, pd.DataFrame) else runs
     ranked = {name: _by_query(run) for name, run in named.items()}
     relevant, taught = _relevant(qrels), _relevant(qrels if positives is None else positives)
-    known = dict(texts or {})
+    known = {str(docno): text for docno, text in (texts or {}).items()}
     for run in named.values():
-        known.update(zip(run["docno"], run[text_field], strict=True))
+        known.update(zip(run["docno"].astype(str), run[text_field], strict=True))
     rows: list[tuple[object, ...]] = []
     lost = 0
     queries = {qid: frame["query"].iloc[0] for found in ranked.values() for qid, frame in found.items()}
@@ -103,15 +105,16 @@ def with_negatives(
 def _by_query(run: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Each query's rows, best first."""
     order, _ = candidate_order(run)
-    return {str(qid): rows for qid, rows in run.iloc[order].groupby("qid", sort=False)}
+    ranked = run.iloc[order].astype({"docno": str})
+    return {str(qid): rows for qid, rows in ranked.groupby("qid", sort=False)}
 
 
 def _relevant(qrels: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Labels above 0, by query and document."""
     found: dict[str, dict[str, float]] = {}
-    for qid, docno, label in qrels[["qid", "docno", "label"]].itertuples(index=False):
+    for qid, docno, label in judgments(qrels).itertuples(index=False):
         if label > 0:
-            found.setdefault(str(qid), {})[docno] = label
+            found.setdefault(qid, {})[docno] = label
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
@@ -36,22 +37,46 @@ class StoredLists(Lines, Sequence[TrainingList]):
 
     def __init__(self, path: str | Path) -> None:
         self.qids: set[str] = set()
+        self._asked: dict[str, bytes] = {}  # what tells the query that a teacher was asked from another
         self._places: list[int] = []
         super().__init__(path)
 
     def _note(self, row: dict[str, Any], start: int) -> None:
         """Takes down the query, and the place of a list with documents."""
         self.qids.add(row["qid"])
+        if "asked" in row:
+            self._asked[row["qid"]] = _mark(row["asked"])
         if row["docs"]:
             self._places.append(start)
 
-    def _add(self, lists: Iterable[TrainingList]) -> None:
-        """Appends lists, but for queries it has."""
+    def _add(self, lists: Iterable[TrainingList], asked: Mapping[str, str] | None = None) -> None:
+        """Appends lists, but for queries it has; beside those that a teacher was asked about, their texts."""
         self._append(
-            {"qid": one.qid, "query": one.query, "docs": [doc[:2] for doc in one.docs], "targets": one.targets}
+            {
+                "qid": one.qid,
+                "query": one.query,
+                "docs": [doc[:2] for doc in one.docs],
+                "targets": one.targets,
+                **({"asked": asked[one.qid]} if asked and one.qid in asked else {}),
+            }
             for one in lists
             if one.qid not in self.qids
         )
+
+    def _check(self, topics: pd.DataFrame) -> None:
+        """Whether the teacher was asked these queries, where it was asked any of these qids.
+
+        Raises:
+            ConfigurationError: It was asked another one.
+        """
+        told = zip(topics["qid"], topics["query"].astype(str), strict=True)
+        other = [(qid, query) for qid, query in told if self._asked.get(qid, _mark(query)) != _mark(query)]
+        if other:
+            raise ConfigurationError(
+                f"{self.path} holds what the teacher said about other queries of the qids of {len(other)} of "
+                f"{len(topics)} topics, the first is {other[0][0]!r}, now {other[0][1]!r}; use another file, or give "
+                "new queries new qids"
+            )
 
     def __len__(self) -> int:
         """Lists with documents."""
@@ -109,7 +134,7 @@ def distil(
         The file's lists. Queries for which the teacher returns no row are remembered, and their number is said.
 
     Raises:
-        ConfigurationError: ``chunk`` is below 1, or the file's lists were made with other options.
+        ConfigurationError: ``chunk`` is below 1, or the file's lists were made with other options or of other queries.
         InputError: The file holds something else, or the teacher's results lack what lists are made of.
     """
     if chunk < 1:
@@ -120,6 +145,7 @@ def distil(
     if known.end and known.options != told:
         raise ConfigurationError(f"{path} holds lists made with {known.options}, not with {told}; use another file")
     known.options = told
+    known._check(topics)
     left = topics[~topics["qid"].isin(known.qids)]
     silent = 0
     for start in range(0, len(left), chunk):
@@ -132,10 +158,14 @@ def distil(
             if qid not in answered
         ]
         silent += len(nothing)
-        known._add([*found, *nothing])
+        known._add([*found, *nothing], dict(zip(asked["qid"], asked["query"].astype(str), strict=True)))
     if silent:
         warnings.warn(f"the teacher returned nothing for {silent} of {len(left)} queries", LLMRankWarning, stacklevel=2)
     return known
+
+
+def _mark(query: str) -> bytes:
+    return blake2b(query.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def _read(file: BinaryIO, start: int) -> TrainingList:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.models.hf.batching import Budget
-from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, encode, run_encoder, spot_of
+from pyterrier_llmrank.models.hf.encoders import Encoded, Limits, Pooling, encode, filled, run_encoder, spot_of
 from pyterrier_llmrank.models.hf.loading import Checkpoint, Loaded, load
 from pyterrier_llmrank.models.hf.sentence import Settings, write_settings
 from pyterrier_llmrank.models.hf.text import TextSide
@@ -194,7 +194,8 @@ class BiEncoderLearner:
         if len(self._known) > REMEMBERED:
             self._known.clear()
         new = [text for text in whole if (text, tokens) not in self._known]
-        made = encode(Loaded(self.network.encoder, self.tokenizer), new, None, Limits(tokens))
+        loaded = Loaded(self.network.encoder, self.tokenizer)
+        made = filled(loaded, encode(loaded, new, None, Limits(tokens)))
         self._known.update(zip(((text, tokens) for text in new), made, strict=True))
         return [self._known[text, tokens] for text in whole]
 

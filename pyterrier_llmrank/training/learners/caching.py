@@ -71,13 +71,15 @@ class Passes:
             with self._roomy(), nullcontext() if total <= self.held else torch.no_grad():
                 made.append(self.encode(items))
         order = torch.tensor([item for items in self.items for item in items])
-        gradients = differentiate(torch.cat([one.detach() for one in made])[order.argsort()])
-        for items, vectors, state in zip(self.items, made, states, strict=True):
+        vectors = torch.cat([one.detach() for one in made])[order.argsort()]
+        with torch.autocast(vectors.device.type, enabled=False):  # a product in half precision tells too few apart
+            gradients = differentiate(vectors)
+        for items, own, state in zip(self.items, made, states, strict=True):
             with self._roomy():
-                if not vectors.requires_grad:
+                if not own.requires_grad:
                     with state.again():
-                        vectors = self.encode(items)
-                backward((vectors * gradients[items]).sum())
+                        own = self.encode(items)
+                backward((own * gradients[items]).sum())
 
     @contextmanager
     def _roomy(self) -> Iterator[None]:

@@ -47,7 +47,8 @@ class DecoderLearner(Micro):
         name: The checkpoint to start from: a folder, or a name on the hub.
         lessons: One or several.
         lora: Low-rank adapters that are trained; all weights by default.
-        tokens: Whose vectors are trained: ids, or "all" or "none". A head that is tied to them learns as they do.
+        tokens: Whose vectors are trained: ids, without weight decay, or "all" or "none". A head that is tied to them
+            learns as they do.
         chat: Whether the tokenizer's chat template is used; by default where there is one.
         micro: Lists that are read at once; all by default.
         batch_tokens: Tokens of one forward pass at most, padding included. Prompts are sorted by length.
@@ -124,7 +125,7 @@ class DecoderLearner(Micro):
         template = cast(ChoiceTemplate, lesson.prompt)
         alone = template.max_docs == 1
         items = [(one.query, texts) for one in shown for texts in ([[t] for t in one.texts] if alone else [one.texts])]
-        rendered = [self.side.render(one) for one in prompts(lesson, items, self.side)]
+        rendered = [self.side.render(one) for one in prompts(lesson, items, self.live.reader)]
         rows, labels = [], []
         for one, ids, (_, texts) in zip(rendered, self.side.prompts(rendered), items, strict=True):
             told = self.side.labels(one, template.options(len(texts)))
@@ -146,9 +147,10 @@ class DecoderLearner(Micro):
 
     def _written(self, lesson: Lesson, shown: Sequence[Shown]) -> Tensor:
         """The loss of an order that is written out; with FIRST also of the labels where it begins."""
-        asked = prompts(lesson, [(one.query, one.texts) for one in shown], self.side)
+        whole = [written(lesson, one.order) for one in shown]
+        asked = prompts(lesson, [(one.query, one.texts) for one in shown], self.live.reader, whole)
         rendered = [self.side.render(one) for one in asked]
-        answers = [written(lesson, one.order).removeprefix(it.answer) for one, it in zip(shown, asked, strict=True)]
+        answers = [text.removeprefix(it.answer) for text, it in zip(whole, asked, strict=True)]
         bases = self.side.prompts(rendered)
         rows = self.side.prompts(rendered, [one.glue + text for one, text in zip(rendered, answers, strict=True)])
         end = self.tokenizer.eos_token_id
@@ -230,4 +232,5 @@ def _train_tokens(network: PreTrainedModel, tokens: Collection[int] | Literal["a
         raise ConfigurationError(f"tokens are 0 to {len(weight) - 1} here, got {outside[0]}")
     kept = torch.zeros(len(weight), 1)
     kept[list(tokens)] = 1.0
+    weight.undecayed = True  # type: ignore[attr-defined]  # decay would move the others, too
     weight.register_hook(lambda gradient: gradient * kept.to(gradient.device))  # type: ignore[no-untyped-call]

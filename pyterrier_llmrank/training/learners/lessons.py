@@ -33,7 +33,8 @@ class Lesson:
             with targets 0 and 1 is supervised learning of yes and no.
         learns: "labels" for scores at the position where the answer begins; "text" for the order as it is written
             out; "both" for FIRST's sum of the two, with ``loss`` of no effect. By default what the prompt asks for.
-        docs: How many documents of a list are shown, drawn anew each time: fewest and most; all by default.
+        docs: How many documents of a list are shown, drawn anew each time: fewest and most; all by default. Not
+            all that are shown together have the same target, unless the whole list has.
         shuffled: How often they are shown in random order, 0 to 1; otherwise in the list's, which is the answer itself
             where lists are a teacher's, best first: say 1 then.
         max_doc_tokens: Tokens to keep of a document; likewise fewest and most.

@@ -68,6 +68,15 @@ def test_a_relevant_document_that_is_not_taught_is_no_negative_either():
     assert len(frame) == 19
 
 
+def test_docnos_may_be_numbers_in_some_frames_and_texts_in_others():
+    numbers, texts = run().assign(docno=range(20)), {"3": "a", "5": "b"}
+    judged = QRELS.assign(docno=[3, 5, 0])
+    expected = with_negatives(numbers.astype({"docno": str}), judged.astype({"docno": str}))
+    for frame, labels in ((numbers, judged.astype({"docno": str})), (numbers.astype({"docno": str}), judged)):
+        pd.testing.assert_frame_equal(with_negatives(frame, labels, texts=texts), expected)
+        pd.testing.assert_frame_equal(with_negatives(frame, judged, positives=labels, texts=texts), expected)
+
+
 def test_queries_without_relevant_documents_are_left_out_with_their_count():
     with pytest.warns(LLMRankWarning, match="1 of 2 queries have no relevant document"):
         frame = with_negatives(pd.concat([run(), run("r")]), QRELS)

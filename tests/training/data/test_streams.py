@@ -117,6 +117,19 @@ def test_lists_made_otherwise_need_another_file(tmp_path):
         distil(TOPICS, Teacher(), path, targets="rank")
 
 
+def test_what_was_said_of_another_query_is_not_taken_for_what_is_said_of_this_one(tmp_path):
+    path, new = tmp_path / "lists.jsonl", TOPICS.iloc[:2].assign(query="new")
+    distil(TOPICS.iloc[:1], Teacher(), path)
+    with pytest.raises(
+        ConfigurationError, match="other queries of the qids of 1 of 2 topics, the first is '0', now 'new'"
+    ):
+        distil(new, Teacher(), path)
+    rewriting = Teacher()  # hands on another query than it was asked
+    for _ in range(2):
+        lists = distil(new, lambda topics: rewriting(topics.assign(query="more")), tmp_path / "rewritten.jsonl")
+    assert rewriting.asked == [["0", "1"]] and {one.query for one in lists} == {"more"}
+
+
 def test_a_chunk_is_some_queries(tmp_path):
     with pytest.raises(ConfigurationError, match="chunk=0"):
         distil(TOPICS, Teacher(), tmp_path / "lists.jsonl", chunk=0)

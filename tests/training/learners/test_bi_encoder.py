@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tiny import START, byte_tokenizer, saved, settings
 from tiny_retriever import LISTS, TEXTS, listed, retriever
 
 from pyterrier_llmrank.core import Doc
 from pyterrier_llmrank.errors import ConfigurationError, InputError, ModelError, ModelNotFound
 from pyterrier_llmrank.scorers import BiEncoder
 from pyterrier_llmrank.training.data import TrainingList
-from pyterrier_llmrank.training.learners import LOSSES, BiEncoderLearner, InfoNCE, Vectors
+from pyterrier_llmrank.training.learners import LOSSES, BiEncoderLearner, InfoNCE, VectorLoss, Vectors
 from pyterrier_llmrank.training.learners.caching import alike
 from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.settings import Training
@@ -52,6 +53,17 @@ def test_texts_that_are_read_twice_teach_what_one_pass_teaches(folder, dropout):
         assert value == by_held[0][0]
         same(gradients, by_held[0][1], **CLOSE)
     assert (learnt(folder, dropout=dropout, loss="info_nce")[0] == pytest.approx(by_held[0][0])) is not dropout
+
+
+def test_half_precision_is_for_passes_and_not_for_the_loss(folder, tmp_path):
+    class Products(VectorLoss):
+        def forward(self, batch):
+            kinds.append((batch.queries @ batch.queries.T).dtype)
+            return batch.queries.sum()
+
+    kinds = []
+    train(BiEncoderLearner(folder, loss=Products()), LISTS, tmp_path, Training(1, device="cpu", precision="bfloat16"))
+    assert kinds == [torch.float32]
 
 
 def test_the_size_of_passes_changes_no_gradient(folder):
@@ -141,6 +153,15 @@ def test_sentence_transformers_and_our_scorer_load_what_is_saved(folder, tmp_pat
     assert (
         abs(before.encode(["q: cat"])[0] - own[0][:1]).max() > 1e-4
     )  # it did learn, and no other holder's weights did
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_an_empty_text_without_any_token_is_read_as_afterwards(tmp_path, pooling):
+    tokenizer = byte_tokenizer(pad_token=START)
+    config = transformers.BertConfig(**settings(tokenizer, max_position_embeddings=64, pad_token_id=1))
+    folder = saved(tmp_path, tokenizer, config, transformers.AutoModel)
+    learner, scorer = BiEncoderLearner(folder, pooling=pooling), BiEncoder(folder, device="cpu", pooling=pooling)
+    np.testing.assert_allclose(learner.encode_documents(["", "cat"]), scorer.encode(["", "cat"])[0], atol=1e-5)
 
 
 def test_documents_with_vectors_of_their_own_stay_as_they_are(folder):

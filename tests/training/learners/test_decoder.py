@@ -15,7 +15,7 @@ from pyterrier_llmrank.errors import ConfigurationError
 from pyterrier_llmrank.prompts import Graded, OneMessage
 from pyterrier_llmrank.training.data import TrainingList
 from pyterrier_llmrank.training.learners import DecoderLearner, Lesson, Lora
-from pyterrier_llmrank.training.learners.showing import show
+from pyterrier_llmrank.training.learners.showing import prompts, show
 from pyterrier_llmrank.training.loop import train
 from pyterrier_llmrank.training.losses import binary_cross_entropy, kl_divergence, rank_net
 from pyterrier_llmrank.training.settings import Training
@@ -134,6 +134,28 @@ def test_scores_are_those_that_inference_reads(folder, prompt):
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*of its probability on the answers")
+@pytest.mark.parametrize("prompt", [YES, PAIR, LETTERS], ids=["yes-no", "pair", "letters"])
+def test_documents_that_exceed_the_context_are_cut_as_at_inference(folder, prompt):
+    lists = [TrainingList("1", "?", tuple(Doc(text, text * 200) for text in TEXTS[:2]), (1.0, 0.0))]
+    learner = DecoderLearner(folder, Lesson(prompt))
+    with torch.no_grad():
+        ours = learner.scores(learner.lessons[0], show(Lesson(prompt), lists, learner.side))
+    ours = ours.softmax(dim=1) if prompt is PAIR else ours - ours.mean()
+    theirs = torch.tensor(read(folder, prompt, lists), dtype=torch.float32)
+    assert torch.allclose(ours, theirs if prompt is PAIR else theirs - theirs.mean(), atol=1e-4)
+
+
+def test_an_order_that_is_written_has_room_behind_long_documents(folder):
+    learner, context = DecoderLearner(folder, Lesson(NUMBERS)), 512
+    [one] = show(
+        Lesson(NUMBERS), [TrainingList("1", "?", (Doc("1", "n" * 999), Doc("2", "s")), (1.0, 0.0))], learner.side
+    )
+    [asked] = prompts(Lesson(NUMBERS), [(one.query, one.texts)], learner.live.reader, ["[1] > [2]"])
+    [ids] = learner.side.prompts([learner.side.render(asked)])
+    assert context - 40 < len(ids) + len("[1] > [2]") + 1 <= context
+
+
 def test_labels_take_the_whole_probability_where_their_mass_is_learnt(folder, tmp_path):
     learner, model = (
         DecoderLearner(folder, Lesson(YES, binary_cross_entropy, mass=1.0)),
@@ -215,6 +237,22 @@ def test_documents_are_drawn_shuffled_and_cut(folder):
     assert torch.allclose(short, same, atol=1e-5)
 
 
+def test_what_is_drawn_has_something_to_be_told_apart(folder):
+    """Of many documents a few are relevant: without one of them an order is taught that is none."""
+    side, docs = DecoderLearner(folder, Lesson(YES)).side, tuple(Doc(str(i), str(i)) for i in range(40))
+    lists = [TrainingList("1", "?", docs, tuple(float(i in (7, 8)) for i in range(40)))] * 60
+    torch.manual_seed(0)
+    for shuffled in (1.0, 0.0):
+        drawn = show(Lesson(SET, docs=(4, 4), shuffled=shuffled), lists, side)
+        assert all(len({*one.texts}) == 4 and 1 <= one.targets.sum() <= 2 for one in drawn)
+        assert {int(one.targets.argmax()) for one in drawn} == {0, 1, 2, 3} or not shuffled  # at no place of its own
+        assert {one.texts[int(one.targets.argmax())] for one in drawn} == {"7", "8"}
+    same = show(Lesson(SET, docs=(4, 4)), [TrainingList("1", "?", docs, (1.0,) * 40)], side)
+    assert len(same[0].texts) == 4
+    alone = show(Lesson(YES, binary_cross_entropy, docs=(4, 4)), lists, side)
+    assert any(not one.targets.any() for one in alone)  # as often relevant as in the list
+
+
 def test_control_tokens_in_documents_are_plain_text(folder):
     side = DecoderLearner(folder, Lesson(YES)).side
     (one,) = show(Lesson(YES), [TrainingList("1", "<|end|>", (Doc("1", "a <|end|>"),), (1.0,))], side)
@@ -227,7 +265,7 @@ def test_control_tokens_in_documents_are_plain_text(folder):
 def test_only_the_named_tokens_are_trained(folder, tmp_path):
     learner = DecoderLearner(folder, Lesson(YES), tokens=[5, 6])
     before = {name: value.clone() for name, value in learner.network.state_dict().items()}
-    train(learner, toy(), tmp_path, Training(steps=3, batch_size=4, learning_rate=0.01, weight_decay=0.0))
+    train(learner, toy(), tmp_path, Training(steps=3, batch_size=4, learning_rate=0.01, weight_decay=0.1))
     after = learner.network.get_input_embeddings().weight
     kept = torch.ones(len(after), dtype=torch.bool)
     kept[[5, 6]] = False
