@@ -313,6 +313,12 @@ class LlamaServer(Engine):
     def on_models(self, body):
         return 200, {"data": [{"id": "tiny", "meta": {"n_vocab": self.model.vocabulary, "n_ctx": 512}}]}
 
+    def on_completions(self, body):
+        status, said = super().on_completions(body)
+        if status == 200 and isinstance(body["prompt"][0], list):
+            said["usage"] = {"prompt_tokens": len(body["prompt"][0]), "completion_tokens": 1}  # of the first one only
+        return status, said
+
     def told(self, ids, told, best, body, chat):
         width = body.get("top_logprobs") if chat else body.get("logprobs")
         if not width:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from pyterrier_llmrank.core import Answer, Question, Usage
-from pyterrier_llmrank.errors import ConfigurationError, ModelError
+from pyterrier_llmrank.errors import ConfigurationError, ModelError, PromptTooLong
 from pyterrier_llmrank.models.http.failures import Failed
 from pyterrier_llmrank.models.http.loop import run
 from pyterrier_llmrank.models.http.outcomes import NOTHING
@@ -31,6 +31,7 @@ class Interface(NamedTuple):
         docs: The field of the documents.
         results: The field of the results; empty where the answer is the list of them.
         score: The field of a result's score.
+        cut: What lets a server cut documents that it would refuse for their length.
     """
 
     path: str
@@ -39,17 +40,18 @@ class Interface(NamedTuple):
     docs: str
     results: str
     score: str
+    cut: Mapping[str, Any]
 
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 Scored: TypeAlias = list[tuple[float, Usage]]
 
-ANSWERED = ("rerank",)  # what is known of a wire once its server gave an answer
+VLLM = {"truncate_prompt_tokens": -1}  # to all that the model takes
 INTERFACES = {
-    "rerank": Interface("/rerank", False, "query", "documents", "results", "relevance_score"),
-    "score": Interface("/score", False, "text_1", "text_2", "data", "score"),
-    "tei": Interface("/rerank", True, "query", "texts", "", "score"),
-    "voyage": Interface("/rerank", False, "query", "documents", "data", "relevance_score"),
+    "rerank": Interface("/rerank", False, "query", "documents", "results", "relevance_score", VLLM),
+    "score": Interface("/score", False, "text_1", "text_2", "data", "score", VLLM),
+    "tei": Interface("/rerank", True, "query", "texts", "", "score", {"truncate": True}),
+    "voyage": Interface("/rerank", False, "query", "documents", "data", "relevance_score", {"truncation": True}),
 }
 
 
@@ -58,9 +60,9 @@ class RerankEndpoint(Alone, Remote):
     """Scores documents with a cross-encoder behind a server; NaN where a request failed or told nothing of a document.
 
     Scores are in the server's unit, and compare between documents of one query. The server cuts what is too long, in
-    its own way. All documents of a query in one call travel together, whatever groups they are in. Takes the arguments
-    of ``Remote`` (``base_url``, ``key_env``, ``concurrency`` …; ``extra`` for fields such as
-    ``{"truncate_prompt_tokens": -1}``), and:
+    its own way; one that refuses it is told to (vLLM), and a document that it refuses even so is NaN (llama-server).
+    All documents of a query in one call travel together, whatever groups they are in. Takes the arguments of
+    ``Remote`` (``base_url``, ``key_env``, ``concurrency`` …; ``extra`` for fields that are sent as they are), and:
 
     Args:
         api: Whose interface: "rerank" (Cohere, Jina, vLLM, llama-server), "score" (vLLM), "tei" (text-embeddings-
@@ -153,7 +155,7 @@ class RerankEndpoint(Alone, Remote):
                 raise
 
         answers, error = wire.each(ask, chunks)
-        if lost and ANSWERED not in wire.known:
+        if lost and self._known not in wire.known:
             error = error or lost[-1]
         if error:
             error.partial = answers
@@ -166,14 +168,39 @@ class RerankEndpoint(Alone, Remote):
         Raises:
             Failed: They are not all told.
         """
-        wire, interface = self._wire, INTERFACES[self.api]
-        path = f"{wire.root}{interface.path}" if interface.at_root else interface.path
+        interface = INTERFACES[self.api]
         texts = {interface.query: chunk[0][0], interface.docs: [text for _, text in chunk]}
         tokens = sum(len(query.encode()) + len(text.encode()) for query, text in chunk)
-        answer = await wire.post(path, {"model": self.name, **texts, **self.extra}, tokens=tokens)
-        wire.known[ANSWERED] = True
+        answer = await self._posted(texts, tokens)
         scores = _scores(answer, interface, len(chunk))
         return list(zip(scores, _costs(answer, len(chunk)), strict=True))
+
+    async def _posted(self, texts: Mapping[str, Any], tokens: int) -> Any:  # noqa: ANN401 - JSON
+        """The answer; of a server that has refused a document for its length, with that cut.
+
+        Raises:
+            Failed: There is none, or the server does not cut.
+        """
+        wire, interface = self._wire, INTERFACES[self.api]
+        path = f"{wire.root}{interface.path}" if interface.at_root else interface.path
+        known: Mapping[str, Any] = wire.known.get(self._known, {})
+        for cut_off in [known] if known else [known, interface.cut]:
+            try:
+                answer = await wire.post(path, {"model": self.name, **texts, **cut_off, **self.extra}, tokens=tokens)
+            except PromptTooLong:
+                continue
+            wire.known[self._known] = cut_off or wire.known.get(self._known, {})
+            return answer
+        raise Failed(
+            f"{wire.address.url} refuses documents that exceed the context of {self.name!r}, and does not cut them; "
+            "shorten their texts before they are sent",
+            refused=True,
+        )
+
+    @property
+    def _known(self) -> tuple[str, str]:
+        """Where a wire holds, once its server gave an answer, the fields that make it cut, if it had to be told."""
+        return "rerank", self.api
 
 
 def _rechunked(flat: Sequence[Any], chunks: Sequence[Pairs]) -> list[list[Any]]:

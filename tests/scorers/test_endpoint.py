@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -148,6 +149,57 @@ def test_a_server_that_answered_before_may_leave_some_without_an_answer():
         state["status"] = 503
         [answer] = scorer(QUESTIONS[:1])
     assert np.isnan(answer.scores).all() and answer.usage.failures == 5
+
+
+LONG = {  # what servers say of a document that is too long for their models
+    "rerank": (400, {"error": {"message": "This model's maximum context length is 128 tokens. However, your prompt"}}),
+    "score": (400, {"error": {"message": "This model's maximum context length is 128 tokens. However, your prompt"}}),
+    "tei": (413, {"error": "Input validation error: `inputs` must have less than 512 tokens. Given: 534"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("api", "answer", "cut"),
+    [
+        ("rerank", rerank, {"truncate_prompt_tokens": -1}),
+        ("score", score, {"truncate_prompt_tokens": -1}),
+        ("tei", tei, {"truncate": True}),
+    ],
+)
+def test_a_server_that_refuses_long_documents_is_told_to_cut_them(api, answer, cut):
+    """Once it has refused some; what was never too long is asked without that."""
+    [field] = cut
+
+    def refusing(path, body):
+        long = any(len(text) > 100 for text in body.get("documents") or body.get("text_2") or body["texts"])
+        return LONG[api] if long and field not in body else answer(path, body)
+
+    with Server(refusing) as server:
+        scorer = RerankEndpoint("m", server.root, api=api)
+        answers = [scorer([one])[0] for one in (QUESTIONS[0], QUESTIONS[2], QUESTIONS[0])]
+        told = [json.loads(asked.partition(" ")[2]).get(field) for asked in server.asked]
+    assert not any(answer.usage.failures for answer in answers)
+    np.testing.assert_array_equal(answers[0].scores, answers[2].scores)
+    assert len(answers[1].scores) == 40 and told[0] is None and told[-1] == cut[field]
+
+
+def test_a_document_that_is_too_long_for_a_server_that_never_cuts_is_none_and_the_others_keep_their_scores():
+    def refusing(path, body):
+        said = {"code": 400, "message": "input (508 tokens) is larger than the max context size (128 tokens). skipping"}
+        return (400, {"error": said}) if any(len(text) > 190 for text in body["documents"]) else rerank(path, body)
+
+    with Server(refusing) as server:
+        [answer] = RerankEndpoint("m", server.url)(QUESTIONS[2:])
+        with pytest.raises(ServerError, match="shorten their texts"):
+            RerankEndpoint("other", server.url)([QUESTIONS[2]._replace(docs=QUESTIONS[2].docs[-1:])])
+    assert np.isnan(answer.scores).tolist() == [False] * 39 + [True] and answer.usage.failures == 1
+
+
+def test_what_one_interface_answered_says_nothing_of_another_one():
+    with Server(rerank, lambda path, body, times: 404 if path == "/v1/score" else None) as server:
+        RerankEndpoint("m", server.url)(QUESTIONS[:1])
+        with pytest.raises(ServerError, match="404"):
+            RerankEndpoint("m", server.url, api="score")(QUESTIONS[:1])
 
 
 def test_documents_of_a_query_travel_together_whatever_groups_they_are_in():

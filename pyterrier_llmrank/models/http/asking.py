@@ -84,8 +84,9 @@ class Asker(NamedTuple):
         check_fit(map(len, sides), 1, self.context, self.wire.address)
 
         async def ask(chunk: Sequence[list[int]]) -> list[tuple[Any, Usage]]:
-            tokens = sum(map(len, chunk)) + len(chunk)
-            answer = await self.wire.post("/completions", echo_body(self.name, chunk), tokens=tokens)
+            read = sum(map(len, chunk))
+            body = echo_body(self.name, chunk)
+            answer = await self.wire.post("/completions", body, tokens=read + len(chunk), read=read)
             found = entries(answer, len(chunk))
             usages = costs(answer, [len(ids) for ids in chunk], Usage(output_tokens=len(chunk)))
             return [(echoed(entry, ids), usage) for entry, ids, usage in zip(found, chunk, usages, strict=True)]

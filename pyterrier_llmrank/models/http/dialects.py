@@ -174,7 +174,7 @@ async def _completed(
     """What ``/completions`` says after each of many prompts, and what that cost; ``told`` says what is to be told."""
     asked = {"model": name, "prompt": [list(ids) for ids in prompts], "max_tokens": 1, "temperature": 0, **told}
     lengths = [len(ids) for ids in prompts]
-    answer = await wire.post("/completions", asked, tokens=sum(lengths) + len(lengths))
+    answer = await wire.post("/completions", asked, tokens=sum(lengths) + len(lengths), read=sum(lengths))
     told_costs = costs(answer, lengths, Usage(output_tokens=len(lengths)))
     return list(zip(entries(answer, len(prompts)), told_costs, strict=True))
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from openai import APIError
 
 LENGTH = 300  # characters of a server's message that are passed on
-CONTEXT = re.compile(r"context.?(length|size|window)|(prompt|input)[^.]{0,40}too (long|large)|tokens` must be <=", re.I)
+CONTEXT = re.compile(
+    r"context.?(length|size|window)|(prompt|input)[^.]{0,40}too (long|large)|tokens` must be <="
+    r"|must have less than \d+ (tokens|characters)",
+    re.I,
+)
 MODEL = re.compile(r"(invalid|unknown|no such) model|pinned to|model.{0,80}(not exist|not found|not available)", re.I)
 SENDABLE = re.compile(r"[\x21-\x7e]+")  # a key
 RESULTS = {"choices", "data", "results", "scores"}  # fields of answers

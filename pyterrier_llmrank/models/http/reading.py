@@ -117,12 +117,15 @@ def echoed(entry: dict[str, Any], ids: Sequence[int]) -> NDArray[np.float64]:
 def costs(answer: object, lengths: Sequence[int | None], most: Usage = NOT_TOLD) -> list[Usage]:
     """What each prompt of a request cost.
 
+    A server that says to have read less than it was sent tells of the first prompt only (llama-server), which says
+    nothing of the others.
+
     Args:
         answer: To all of them; tells their sums.
         lengths: Tokens of each prompt; None where only the server knows.
         most: What all of them cost at most, which counts where the server does not say.
     """
-    usage = _fields(answer, "usage")
+    usage = _fields(answer, "usage") if of_all(answer, sum(length or 0 for length in lengths)) else {}
     details = _fields(usage, "prompt_tokens_details")
     n = len(lengths)
     prompt, output, cached = (
@@ -137,6 +140,12 @@ def costs(answer: object, lengths: Sequence[int | None], most: Usage = NOT_TOLD)
         Usage(1, length if length is not None else own, min(kept, length if length is not None else own), new)
         for length, own, kept, new in zip(lengths, prompt, cached, output, strict=True)
     ]
+
+
+def of_all(answer: object, read: int) -> bool:
+    """Whether an answer does not say that fewer tokens were read than the ``read`` that were sent."""
+    told = _fields(answer, "usage").get("prompt_tokens")
+    return not isinstance(told, int) or told >= read
 
 
 def _fields(told: object, name: str) -> dict[str, Any]:

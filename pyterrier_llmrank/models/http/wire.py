@@ -17,6 +17,7 @@ from pyterrier_llmrank.errors import MissingExtra, ModelError
 from .failures import Address, Failed, check_key, told, within
 from .limits import Limits, Pace, Purse
 from .loop import loop, run
+from .reading import of_all
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,13 +86,16 @@ class Wire:
         )
         weakref.finalize(self, _close, self._client, loop())
 
-    async def post(self, path: str, body: Mapping[str, Any], *, tokens: int = 0, retries: int | None = None) -> Any:  # noqa: ANN401 - JSON
+    async def post(
+        self, path: str, body: Mapping[str, Any], *, tokens: int = 0, read: int = 0, retries: int | None = None
+    ) -> Any:  # noqa: ANN401 - JSON
         """The answer to one request.
 
         Args:
             path: Below the address, or a whole URL.
             body: What to send.
             tokens: That it can cost at most.
+            read: Tokens of its prompts, where they are known.
             retries: Attempts after the first, if fewer than usual.
 
         Raises:
@@ -106,7 +110,7 @@ class Wire:
                 lambda: self._client.post(path, cast_to=object, body=body, options=self._attempts(retries))
             )
             told = spent(answer)
-            cost = tokens if told is None else told
+            cost = tokens if told is None or not of_all(answer, read) else told
             return answer
         finally:
             await self.purse.settle(tokens, cost)

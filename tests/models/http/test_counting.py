@@ -30,6 +30,22 @@ def test_a_server_that_tokenises_counts_exactly(language, kind):
         assert places == sorted(places) and (not places or places[-1] == len(text))
 
 
+@pytest.mark.parametrize("kind", [VLLM, LlamaServer])
+def test_what_many_prompts_of_one_request_cost_is_counted_for_all_of_them(language, kind):
+    """Also where the server tells it of the first one only."""
+    prompts = [ask(f"the cat {i} " + "mat " * (i % 5)) for i in range(70)]
+    with Server(kind(language)) as server:
+        model = OpenAIModel("tiny", server.url)
+        model.load()
+        before = model.spent
+        usages = [one.usage for one in model.choices(prompts, [("Yes", "No")] * 70)]
+        lengths = model.lengths(prompts)
+    rounds = [usage.calls for usage in usages]
+    assert [usage.prompt_tokens for usage in usages] == [n * own for n, own in zip(rounds, lengths, strict=True)]
+    assert [usage.output_tokens for usage in usages] == rounds
+    assert model.spent - before == sum(usage.prompt_tokens + usage.output_tokens for usage in usages)
+
+
 def test_a_server_that_tokenises_only_texts_counts_those():
     def answer(path, body):
         if path == "/tokenize" and "prompt" in body:

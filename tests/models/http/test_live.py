@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import transformers
-from tiny import CHATML, ask, byte_tokenizer, decoder, local, saved, settings
+from tiny import BOS, CHATML, STOP, ask, byte_tokenizer, decoder, local, saved, settings
+from tokenizers import processors
 
+from pyterrier_llmrank import CrossEncoder, RerankEndpoint
+from pyterrier_llmrank.core import Doc, Question
 from pyterrier_llmrank.errors import ModelNotFound, Unsupported
 from pyterrier_llmrank.models import OpenAIModel, Permutation, Sampling
 from pyterrier_llmrank.models.http.guided import GUIDES
@@ -96,6 +99,32 @@ def vllm(checkpoint, tmp_path_factory):
     command += ["--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]
     command += ["--served-model-name", "tiny", "--chat-template", f"{checkpoint}/chat_template.jinja"]
     command += ["--override-generation-config", '{"repetition_penalty": 1.5}']  # as a checkpoint may have its own
+    with running(command, tmp_path_factory.mktemp("log"), port) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """The folder of a tiny cross-encoder that reads 128 tokens."""
+    tokenizer = byte_tokenizer(model_max_length=128)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A {STOP}", pair=f"{BOS} $A {STOP} $B:1 {STOP}:1", special_tokens=[(BOS, 3), (STOP, 2)]
+    )
+    sizes = {"hidden_size": 64, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokens = {"vocab_size": len(tokenizer), "pad_token_id": 0, "max_position_embeddings": 128, "num_labels": 1}
+    config = transformers.BertConfig(**sizes, **tokens, initializer_range=0.4)
+    auto = transformers.AutoModelForSequenceClassification
+    return saved(tmp_path_factory.mktemp("reranker"), tokenizer, config, auto)
+
+
+@pytest.fixture(scope="module")
+def vllm_reranker(bert, tmp_path_factory):
+    """A server that refuses what is too long for its cross-encoder, unless it is told to cut it."""
+    if not VLLM:
+        pytest.skip("VLLM_PYTHON does not name the interpreter of an environment with vLLM")
+    port = free_port()
+    command = [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model", bert, "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--served-model-name", "tiny"]
     with running(command, tmp_path_factory.mktemp("log"), port) as url:
         yield url
 
@@ -206,6 +235,19 @@ def test_vllm_orders_as_the_local_model_does(vllm, checkpoint, held):
     assert [one.text for one in chooser.generate(PROMPTS, max_tokens=90, constraint=held)] == wanted
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("api", ["rerank", "score"])
+def test_vllm_reranks_as_the_local_cross_encoder_does(vllm_reranker, bert, api):
+    """By probabilities; and what is too long is cut alike."""
+    texts = ["the cat is on the mat", "a dog", "the cat", *["the mat " * n for n in range(1, 70)]]
+    asked = [Question("which cat", tuple(Doc(f"d{i}", text) for i, text in enumerate(texts)))]
+    served, here = RerankEndpoint("tiny", vllm_reranker, api=api), CrossEncoder(bert, device="cpu", dtype="float32")
+    for question in (asked[0]._replace(docs=asked[0].docs[:3]), *asked):
+        [theirs], [ours] = served([question]), here([question])
+        np.testing.assert_allclose(theirs.scores, 1 / (1 + np.exp(-np.asarray(ours.scores))), atol=1e-5)
+        assert theirs.usage.prompt_tokens == ours.usage.prompt_tokens and not theirs.usage.failures
+
+
 def likely(model, prompts, n=3):
     """Labels that a server tells something of, and others: letters and digits, the likeliest of each prompt."""
     rows = [[text for text, _ in row if len(text) == 1] for row in model.next_tokens(prompts, 280)]
@@ -238,9 +280,14 @@ def test_llama_server_gives_the_values_of_the_local_model(llama_server, grouped,
         assert served.lengths(prompts) == own.lengths(prompts)
         assert told(served.generate(prompts, max_tokens=8)) == told(own.generate(prompts, max_tokens=8))
         labels = [LABELS] * len(prompts)
-        for theirs, ours in zip(served.choices(prompts, labels), own.choices(prompts, labels), strict=True):
+        lengths = own.lengths(prompts)
+        for theirs, ours, length in zip(
+            served.choices(prompts, labels), own.choices(prompts, labels), lengths, strict=True
+        ):
             np.testing.assert_allclose(theirs.logprobs, ours.logprobs, atol=1e-4)
             assert not theirs.missing.any()
+            calls = theirs.usage.calls  # it says what the first prompt of a request cost
+            assert (theirs.usage.prompt_tokens, theirs.usage.output_tokens) == (calls * length, calls)
     for held in HELD:
         theirs, ours = (model.generate(PROMPTS, max_tokens=90, constraint=held) for model in (served, own))
         assert [one.text for one in theirs] == [one.text for one in ours]
