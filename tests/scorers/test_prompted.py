@@ -74,7 +74,7 @@ def question(n=3, query="why the cat", qid="q1", text="the mat {}"):
 
 
 def seen_ids(model, ask):
-    """Token ids that the network read while ``ask()`` ran, row by row."""
+    """Token ids that the network read while ``ask()`` ran, row by row, trials of a long prompt first."""
     rows = []
     network = model._loaded.network
     handle = network.register_forward_pre_hook(
@@ -110,7 +110,7 @@ def t5(tmp_path_factory):
 def test_control_tokens_in_documents_and_queries_are_plain_text(chat, prompt):
     scorer = Prompted(prompt, local(chat))
     rows = [
-        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[0]
+        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[-1]
         for text in ("harmless", HOSTILE)
     ]
     harmless, hostile = ([token for token in row if token in CONTROL] for row in rows)
@@ -130,7 +130,7 @@ def test_control_tokens_of_real_tokenizers_are_plain_text(name):
     special = set(scorer.model._loaded.tokenizer.added_tokens_decoder)
     text = "a ".join(str(token) for token in scorer.model._loaded.tokenizer.added_tokens_decoder.values()) * 2
     rows = [
-        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[0]
+        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[-1]
         for text in ("harmless", text)
     ]
     harmless, hostile = ([token for token in row if token in special] for row in rows)
