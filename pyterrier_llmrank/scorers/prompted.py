@@ -69,7 +69,7 @@ class Prompted(Showing):
         return self._written(cast(TextTemplate, template), items)
 
     def _chosen(self, template: ChoiceTemplate, items: Sequence[Item]) -> list[Reply]:
-        prompts, lost = self._fitted(template, items, [SLACK] * len(items))
+        prompts, lost = self._fitted(template, items, self._rooms_of_labels(template, items))
 
         def made(place: int, one: Labelled) -> Reply:
             return replied(template.read(one.values, len(items[place].texts)), "ok", one.usage, lost[place])

@@ -15,7 +15,7 @@ from pyterrier_llmrank.prompts.base import ChoiceTemplate, Status, Template
 
 from .labels import Labelled
 from .limits import check_limits
-from .showing import SLACK, Item, Reply, Showing, drawing, replied
+from .showing import Item, Reply, Showing, drawing, replied
 
 SENTENCES = re.compile(r".*(?:[.!?](?=\s|$)|[。！？])", re.DOTALL)  # noqa: RUF001 - sentences of any script
 
@@ -81,7 +81,8 @@ class Reasoned(Showing):
         """Scores from the labels after the reasoning."""
         choice = cast(ChoiceTemplate, template)
         [frame] = self.model.token_ends([f"{self.opening}\n{self.closing}"])
-        prompts, lost = self._fitted(choice, items, [self.max_tokens + len(frame) + SLACK] * len(items))
+        reserve = [self.max_tokens + len(frame) + room for room in self._rooms_of_labels(choice, items)]
+        prompts, lost = self._fitted(choice, items, reserve)
         written = self._written(prompts, items)
         replies = {
             place: replied(silence(len(items[place].texts)), "empty", generation.usage, lost[place])

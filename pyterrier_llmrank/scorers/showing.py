@@ -23,6 +23,7 @@ from .labels import Labelled, read_labels
 from .limits import check_limits
 
 SLACK = 8  # tokens that an answer may take beyond what was expected
+EDGE = 2  # tokens that a label may take more after a prompt than alone
 LITTLE = 1e-3  # of the probability on all labels together: the model answers something else
 
 TELLING = "a model that tells them: HFModel(name), or a server such as vLLM or llama-server"
@@ -154,6 +155,14 @@ class Showing:
         shown = [(item.query, item.texts) for item in items]
         fitted = fit(template, shown, self.model, reserve=reserve, max_doc_tokens=self.max_doc_tokens)
         return [one.prompt for one in fitted], [one.lost for one in fitted]
+
+    def _rooms_of_labels(self, template: ChoiceTemplate, items: Sequence[Item]) -> list[int]:
+        """Tokens to leave behind each prompt for the longest of its labels, which may be read as a whole text."""
+        options = [template.options(len(item.texts)) for item in items]
+        long = [*{name: None for names in options for name in names if len(name.encode()) > SLACK}]
+        ends = self.model.token_ends(long) if long else []
+        lengths = {name: len(tokens) + EDGE for name, tokens in zip(long, ends, strict=True)}
+        return [max([SLACK, *(lengths[name] for name in names if name in lengths)]) for names in options]
 
     def _labelled(self, template: ChoiceTemplate, prompts: Sequence[Prompt], items: Sequence[Item]) -> list[Labelled]:
         """The labels after each prompt, in the template's unit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,8 @@ from pyterrier_llmrank import ListwiseLLM, PointwiseLLM, Rerank
 from pyterrier_llmrank.core import Doc, Evidence, Question, Usage
 from pyterrier_llmrank.errors import ConfigurationError, LabelError, LLMRankWarning, SeveralTokens, Unsupported
 from pyterrier_llmrank.models.base import ChoiceScores, Generation, TokenLogprobs
-from pyterrier_llmrank.prompts import ListPrompt, YesNo
-from pyterrier_llmrank.scorers import Prompted, QueryLikelihood
+from pyterrier_llmrank.prompts import Graded, ListPrompt, YesNo
+from pyterrier_llmrank.scorers import Prompted, QueryLikelihood, Reasoned
 from pyterrier_llmrank.strategies import OneShot
 
 quiet = pytest.mark.filterwarnings("ignore::pyterrier_llmrank.errors.LLMRankWarning")
@@ -73,7 +74,7 @@ def question(n=3, query="why the cat", qid="q1", text="the mat {}"):
 
 
 def seen_ids(model, ask):
-    """Token ids that the network read while ``ask()`` ran, row by row."""
+    """Token ids that the network read while ``ask()`` ran, row by row, trials of a long prompt first."""
     rows = []
     network = model._loaded.network
     handle = network.register_forward_pre_hook(
@@ -109,7 +110,7 @@ def t5(tmp_path_factory):
 def test_control_tokens_in_documents_and_queries_are_plain_text(chat, prompt):
     scorer = Prompted(prompt, local(chat))
     rows = [
-        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[0]
+        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[-1]
         for text in ("harmless", HOSTILE)
     ]
     harmless, hostile = ([token for token in row if token in CONTROL] for row in rows)
@@ -129,7 +130,7 @@ def test_control_tokens_of_real_tokenizers_are_plain_text(name):
     special = set(scorer.model._loaded.tokenizer.added_tokens_decoder)
     text = "a ".join(str(token) for token in scorer.model._loaded.tokenizer.added_tokens_decoder.values()) * 2
     rows = [
-        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[0]
+        seen_ids(scorer.model, lambda text=text: scorer([Question(text, (Doc("d1", text),), "q1")]))[-1]
         for text in ("harmless", text)
     ]
     harmless, hostile = ([token for token in row if token in special] for row in rows)
@@ -420,6 +421,14 @@ def test_documents_beyond_the_context_are_cut_and_counted(llama):
     rendered = YesNo().render("why", [""]).messages[0].content + "\n\nAnswer:"
     room = 512 - 8 - len(byte_tokenizer()(rendered)["input_ids"])
     assert answer.usage.truncated_tokens == 2000 - room
+
+
+@quiet
+@pytest.mark.parametrize("wrap", [Prompted, partial(Reasoned, max_tokens=5)])
+def test_labels_of_many_tokens_have_room_behind_documents_that_are_cut(llama, wrap):
+    scorer = wrap(Graded(("Of no use at all", "An answer to the query")), local(llama))
+    [answer] = scorer([Question("why", (Doc("a", "x" * 2000), Doc("b", "y")))])
+    assert np.isfinite(answer.scores).all() and answer.usage.truncated_tokens
 
 
 # End to end

@@ -21,6 +21,7 @@ from pyterrier_llmrank.models.base import (
 )
 
 from .attending import Attends
+from .chats import spoken
 from .constraints import check_held, spellings
 from .holding import write_held
 from .prefixes import common_prefix
@@ -42,7 +43,9 @@ class HFModel(Attends):
     Args:
         name: A folder, or a name on the Hugging Face hub.
         chat: Whether to use the chat template; by default where the tokenizer has one.
-        thinking: Whether a template that can switch reasoning on is told to.
+        thinking: Whether the model may reason before it answers: a template that can switch reasoning on is told to. If
+            not, reasoning that a template opens all the same (DeepSeek-R1, Qwen3-Thinking) is closed at once, and an
+            answer begins where the template puts one (the final channel of gpt-oss).
     """
 
     chat: bool | None = field(default=None, kw_only=True)
@@ -168,8 +171,8 @@ class HFModel(Attends):
         ends = end_tokens(self._loaded)
         answers = []
         for row, (new, cached) in zip(ids, written, strict=True):
-            plain, whole = (str(self._loaded.tokenizer.decode(new, skip_special_tokens=skip)) for skip in (True, False))
-            text, stopped = before_stop(plain, stop)
+            text, stopped = before_stop(spoken(self._loaded.tokenizer, new), stop)
+            whole = str(self._loaded.tokenizer.decode(new))
             # a stop text may be a special token
             done = stopped or before_stop(whole, stop)[1] or new[-1] in ends
             usage = Usage(1, len(row), cached, len(new))

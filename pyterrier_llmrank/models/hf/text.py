@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyterrier_llmrank.core import Message, Prompt
+from pyterrier_llmrank.core import Prompt
 from pyterrier_llmrank.errors import LabelError, SeveralTokens, Unsupported
 
+from .chats import Chats
 from .prefixes import common_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CONTEXT = 4  # tokens that can decide how the next one reads
+MARKS = re.compile(r"<\|\w+\|>|\[/?[A-Z]{2,}\]|<</?[A-Z]+>>")  # <|user|>, [INST], <<SYS>>: often several tokens
 TAIL = 64  # characters before a label that can decide how it is tokenised
 
 
@@ -56,7 +58,7 @@ class TextSide:
         tokenizer: A fast tokenizer.
         encoder_decoder: Whether the answer is read on a decoder's side of its own.
         chat: Whether to use the chat template; None for where there is one.
-        thinking: What a template that can switch reasoning on or off is told.
+        thinking: Whether the model may reason before it answers (see ``Chats``).
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class TextSide:
         self.encoder_decoder = encoder_decoder
         self.chat = bool(tokenizer.chat_template) if chat is None else chat
         self.thinking = thinking
+        self._chats = Chats(tokenizer, thinking=thinking)
         self._labels: dict[tuple[str, str, tuple[str, ...]], LabelTokens] = {}
         if self.chat and not tokenizer.chat_template:
             raise Unsupported(f"{tokenizer.name_or_path} has no chat template; load it with chat=False")
@@ -73,7 +76,7 @@ class TextSide:
     def render(self, prompt: Prompt) -> Rendered:
         """The prompt as the text that is tokenised whole."""
         if self.chat and not prompt.raw:
-            text, special, glue = self._templated(prompt.messages), False, ""
+            text, special, glue = self._chats.text(prompt.messages, prompt.answer), False, self._chats.glue
         else:
             cue, special = not (prompt.raw or self.encoder_decoder), True
             text = "\n\n".join(
@@ -86,27 +89,6 @@ class TextSide:
         if prompt.answer:
             text, glue = text + glue + prompt.answer, ""
         return Rendered(text, "", special, glue)
-
-    def _templated(self, messages: Sequence[Message]) -> str:
-        """Chat turns through the template; a system turn that it refuses becomes part of the first user turn."""
-        from jinja2 import TemplateError
-
-        try:
-            return self._apply(messages)
-        except TemplateError:
-            if messages[0].role != "system" or len(messages) < 2:
-                raise
-            merged = Message(messages[1].role, f"{messages[0].content}\n\n{messages[1].content}")
-            return self._apply([merged, *messages[2:]])
-
-    def _apply(self, messages: Sequence[Message]) -> str:
-        text = self.tokenizer.apply_chat_template(
-            [message._asdict() for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=self.thinking,
-        )
-        return str(text)
 
     def encode(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         """Token ids of each text; with ``special``, those that the tokenizer puts around a text too."""
@@ -193,9 +175,9 @@ class TextSide:
 
     @cached_property
     def _control(self) -> re.Pattern[str] | None:
-        """Matches control tokens: those marked special, and added ones that look like tags (``<think>``)."""
+        """Matches control tokens: those marked special, added ones that look like tags, and a template's own marks."""
         added = self.tokenizer.added_tokens_decoder.values()
         tokens = {str(token) for token in added if token.special or re.fullmatch(r"<.+>|\[.+\]", str(token))}
-        tokens.update(self.tokenizer.all_special_tokens)
+        tokens.update(self.tokenizer.all_special_tokens, MARKS.findall(str(self.tokenizer.chat_template or "")))
         words = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, words))) if words else None

@@ -56,7 +56,7 @@ class OpenAIModel(Remote):
             counted here, which is exact and saves requests; else the server is asked where it can be, and lengths are
             estimated from above where it cannot.
         chat: Whether to put prompts as chats; by default wherever that is possible.
-        thinking: Whether a template that can switch reasoning on is told to.
+        thinking: Whether the model may reason before it answers (see ``HFModel``); a server's template is told so.
         max_length: Tokens of a prompt and its answer; what the server says by default.
 
     Raises:

@@ -58,7 +58,7 @@ class VLLMModel:
         adapter: A LoRA adapter, by folder or name on the hub, on top of the weights of ``name``. Where ``name`` itself
             is an adapter, its base is found by what the adapter says of it.
         chat: Whether to use the chat template; by default where the tokenizer has one.
-        thinking: Whether a template that can switch reasoning on is told to.
+        thinking: Whether the model may reason before it answers (see ``HFModel``).
         engine: Further arguments of ``vllm.LLM``, such as ``{"tensor_parallel_size": 2}``.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyterrier_llmrank.errors import ConfigurationError, ModelError
 from pyterrier_llmrank.models.base import Generation, Sampling
+from pyterrier_llmrank.models.hf.chats import spoken
 from pyterrier_llmrank.models.hf.stopping import before_stop
 
 from .reading import usage_of
@@ -43,6 +44,6 @@ def written(output: Any, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]
     [answer] = output.outputs
     if answer.finish_reason not in ("stop", "length"):
         raise ModelError(f"vLLM broke off an answer: {answer.finish_reason}")
-    text, _ = before_stop(str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)), stop)
+    text, _ = before_stop(spoken(tokenizer, list(answer.token_ids)), stop)
     usage = replace(usage_of(output), output_tokens=len(answer.token_ids))
     return Generation(text, answer.finish_reason, usage)
