@@ -105,7 +105,8 @@ def test_prompts_of_a_query_go_to_one_server(servers):
     model = OpenAIModel("tiny", [server.url for server in two])
     for _ in range(3):  # however often it is asked
         model.generate(prompts(5), max_tokens=4)
-    assert sorted(map(chats, two)) in ([0, 15], [3, 12], [6, 9])  # all but what is over its share
+    other, home = sorted(map(chats, two))
+    assert other <= 6 and home == 15 - other  # all but what is over its share, which whoever is idle takes
 
 
 def test_an_idle_server_takes_over_what_waits_for_a_slow_one(servers):
