@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_llmrank.core import Doc, brief
-from pyterrier_llmrank.errors import ConfigurationError, InputError, LLMRankWarning
+from pyterrier_llmrank.errors import ConfigurationError, InputError
 from pyterrier_llmrank.students.lessons import taught
 from pyterrier_llmrank.students.usage import usage
 from pyterrier_llmrank.training.data import TrainingList, informative, judgments, scaled_lists, training_lists
@@ -82,7 +81,6 @@ def teacher_lists(own: Teachable, teacher: pt.Transformer, queries: pd.DataFrame
     found = informative(lists)
     if not found:
         raise InputError(f"the teacher {teacher!r} said nothing to learn from about {len(queries)} queries")
-    _say(len(lists) - len(found), len(lists), "the teacher gave all of their documents the same score")
     return scaled_lists(found)
 
 
@@ -107,15 +105,7 @@ def judged_lists(own: Teachable, frame: pd.DataFrame, qrels: pd.DataFrame) -> li
             f"none of {len(lists)} lists has documents with different labels among its first {own.teaching.depth}; "
             "check that qids and docnos of results and judgments are the same, or raise depth"
         )
-    why = f"their first {own.teaching.depth} documents all have the same label (a larger depth may find others)"
-    _say(len(lists) - len(found), len(lists), why)
     return found
-
-
-def _say(lost: int, n: int, why: str) -> None:
-    """Says how many queries are left out, where any are."""
-    if lost:
-        warnings.warn(f"{lost} of {n} queries teach nothing and are left out: {why}", LLMRankWarning, stacklevel=4)
 
 
 def query_lists(topics: pd.DataFrame, qrels: pd.DataFrame) -> list[TrainingList]:

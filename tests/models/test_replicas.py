@@ -26,6 +26,8 @@ LABELS = [("Yes", "No")] * len(TEXTS)
 class Fake:
     """As much of a loaded network as is needed to share out work."""
 
+    reach = None
+
     def __init__(self):
         self.seen, self.lock = [], threading.Lock()
 

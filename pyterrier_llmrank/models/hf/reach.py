@@ -44,7 +44,8 @@ def by_reach(loaded: Loaded, items: Sequence[int], lengths: Sequence[int]) -> di
 @contextmanager
 def reaching(loaded: Loaded, *, beyond: bool) -> Iterator[None]:
     """Lets a network turn positions as it does beyond its reach, however short the rows are that it is given."""
-    handles = [handle for part in loaded.rotary if beyond for handle in _hooked(part, loaded.reach or 0)]
+    turning = loaded.rotary if beyond else []
+    handles = [handle for part in turning for handle in _hooked(part, loaded.reach or 0)]
     try:
         yield
     finally:
