@@ -105,16 +105,21 @@ class Chats:
         merged = Message(messages[1].role, f"{messages[0].content}\n\n{messages[1].content}")
         return self._apply([merged, *messages[2:]])
 
-    def _apply(self, messages: Sequence[Message], *, begun: bool = True) -> str:
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """What a template is told of every chat, and the template itself, where it would name the day."""
         told: dict[str, Any] = {"enable_thinking": self.thinking, "thinking": self.thinking}
         template = self.tokenizer.chat_template
         if isinstance(template, str) and TODAY.search(template):
             told["chat_template"] = TODAY.sub(lambda found: repr(DAY.strftime(found[2])), template)
+        return told
+
+    def _apply(self, messages: Sequence[Message], *, begun: bool = True) -> str:
         text = self.tokenizer.apply_chat_template(
             [message._asdict() for message in messages],
             tokenize=False,
             add_generation_prompt=begun,
-            **told,
+            **self._told,
         )
         return str(text)
 
@@ -122,8 +127,10 @@ class Chats:
 def spoken(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """What a model wrote, without special tokens; those around its reasoning are spelled <think> and </think>."""
     plain, whole = (str(tokenizer.decode(ids, skip_special_tokens=skip)) for skip in (True, False))
+    if not (marks := MARK.findall(whole)):
+        return plain
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    if special.isdisjoint(MARK.findall(whole)):
+    if special.isdisjoint(marks):
         return plain
     for pattern, said in REASONING.items():
         whole = re.sub(pattern, said, whole)

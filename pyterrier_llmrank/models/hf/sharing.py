@@ -43,8 +43,11 @@ def read_all(loaded: Loaded, reads: Sequence[Read], budget: Budget) -> list[Read
     spot = _spot(chosen, both_sides=loaded.network.config.is_encoder_decoder) if chosen else None
     whole = exceed(loaded, lengths)  # what a layer does not see has to be there
     least = 1 if max(lengths, default=0) >= LONG and not whole else PROBES + 1
-    probe = _probe(chosen, whole=whole)
-    way = way_of(loaded, lengths, lambda way: _difference(loaded, probe, budget, way), spot, least)
+
+    def difference(way: Way) -> float:
+        return _difference(loaded, _probe(chosen, whole=whole), budget, way)
+
+    way = way_of(loaded, lengths, difference, spot, least)
     if way.packed:
         found = read_packed(loaded, chosen, budget, way.spot)
     else:
@@ -74,7 +77,7 @@ def _probe(reads: Sequence[Read], *, whole: bool) -> list[Read]:
     The one that occurs twice has all it can in common with itself, the other may have anything.
     """
     by_length = sorted(reads, key=lambda read: len(read.ids))
-    chosen = [by_length[-1], by_length[-1], by_length[0]] if reads else []
+    chosen = [by_length[-1], by_length[-1], by_length[0]]
     return chosen if whole else [_end(read) for read in chosen]
 
 
